@@ -1,0 +1,39 @@
+//! Browser workspaces for people and their AI agents on one machine.
+//!
+//! A TOML file says who has a workspace. The daemon compares that with what systemd, Podman, the file system and nginx
+//! show, and makes the difference go away: `model` decides (pure), `host` touches the machine, `serve` runs the loops,
+//! `api` is the wire between daemon and command line, `cli` is the command line.
+//! The map and the invariants are in `docs/architecture.md`; the modules below are in reading order.
+
+/// Values and decisions: no I/O, no clock, no randomness.
+pub mod model {
+    pub mod account;
+    pub mod auth;
+    pub mod config;
+    pub mod desired;
+    pub mod doctor;
+    pub mod names;
+    pub mod nginx;
+    pub mod plan;
+    pub mod podman;
+    pub mod size;
+    pub mod status;
+    pub mod unit;
+}
+
+pub mod api;
+
+/// The machine: thin adapters that decide nothing.
+pub mod host;
+
+/// The long-running loops of the services.
+pub mod serve {
+    pub mod admin;
+    pub mod daemon;
+    pub mod gateway;
+    pub mod gateway_socket;
+    pub mod reconcile;
+    pub mod worker;
+}
+
+pub mod cli;

@@ -1,0 +1,123 @@
+//! CONFIG: the TOML file as checked values, and the only home of defaults.
+//! All problems of a file are reported at once, each with its key path, the value and a hint.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::model::names::{AccountName, HostName, ImageRef, VariableName, WorkspaceName};
+
+/// Where the daemon looks when `--config` is not given.
+pub const DEFAULT_PATH: &str = "/etc/code-server-multi/config.toml";
+
+/// A whole configuration file, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    pub domain: HostName,
+    pub workspace_base: PathBuf,
+    pub start_on_boot: StartOnBoot,
+    pub image: Image,
+    pub nginx: Nginx,
+    pub gateway: Gateway,
+    pub workspaces: BTreeMap<WorkspaceName, WorkspaceConfig>,
+}
+
+/// What runs after the machine has booted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StartOnBoot {
+    /// What ran comes back, what was stopped stays stopped.
+    AsItWas,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Image {
+    pub name: ImageRef,
+    /// An archive (`podman save`) that holds the image; loaded when the store lacks it.
+    pub archive: Option<PathBuf>,
+    pub pull: Pull,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pull {
+    Never,
+    /// Fetched once, when the store lacks it; never updated unasked.
+    Missing,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Nginx {
+    /// Generations of snippets; nginx includes `SNIPPET_DIR/current/*.conf`.
+    pub snippet_dir: PathBuf,
+    pub unit: String,
+    /// The group nginx reads snippets as.
+    pub group: String,
+    /// Addresses (with port) for HTTPS. Each address also gets the redirect on port 80.
+    pub listen: Vec<SocketAddr>,
+    /// The port that visitors see, when it is not the one nginx listens on.
+    pub public_port: u16,
+    pub certificate: PathBuf,
+    pub certificate_key: PathBuf,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gateway {
+    /// How long a sign-in lasts without use.
+    pub session_lifetime: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct WorkspaceConfig {
+    pub account: AccountName,
+    pub password_file: Option<PathBuf>,
+    /// Loopback port of an HTTP server for use through an SSH tunnel.
+    pub port: Option<u16>,
+    pub limits: Limits,
+    pub environment: BTreeMap<VariableName, String>,
+    /// Variable -> file whose content it gets.
+    pub secret_environment: BTreeMap<VariableName, PathBuf>,
+    pub apply: Apply,
+    pub enabled: bool,
+}
+
+/// What the kernel holds a workspace to (systemd.resource-control(5)); applied live.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// MemoryMax=, bytes: above it a process is killed.
+    pub memory_max: u64,
+    /// MemoryHigh=, bytes: above it the workspace is slowed down.
+    pub memory_high: u64,
+    /// MemoryLow=, bytes: kept for it when memory is short; 0 is none.
+    pub memory_low: u64,
+    /// CPUQuotaPerSecUSec=: microseconds of processor time a second; 1 core is 1,000,000.
+    pub cpu_quota_usec: u64,
+    /// CPUWeight=, 1 to 10000.
+    pub cpu_weight: u64,
+    pub tasks_max: u64,
+}
+
+/// When a change that needs a restart is carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Apply {
+    /// With the next start or `csm restart`.
+    Pending,
+    /// At once.
+    Now,
+}
+
+/// One thing wrong in a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// `workspaces.dan.memory_limit`; for a syntax error `line 3, column 7`.
+    pub key: String,
+    /// The offending value as written, shortened; nothing where there is none.
+    pub value: Option<String>,
+    pub message: String,
+    /// What to write instead.
+    pub hint: String,
+}
