@@ -380,6 +380,7 @@ impl Vhost {
                 ("PAGE_HEADERS", &indent(&gateway, 8)),
                 ("PROXY_WORKSPACE", &workspace),
                 ("IGNORED", IGNORED),
+                ("ORIGIN", &self.origin),
                 (
                     "REFUSED_PAGE",
                     &page(
