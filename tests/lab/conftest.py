@@ -10,6 +10,7 @@ from lab import browser as browsers, env, host as hosts, needs, wait
 from lab.browser import Browser
 from lab.client import Client
 from lab.pki import Pki
+from lab.product import Product
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -37,6 +38,17 @@ def host(request):
         request.config.stash[_open].append(host)
         yield host
         request.config.stash[_open].remove(host)
+
+
+@pytest.fixture(scope="module")
+def product(request, host, pki):
+    """csm installed and all workspaces ready. A story file may set CONFIGURE, a function that gets the Product
+    before the configuration is written."""
+    product = Product(host, pki)
+    getattr(request.module, "CONFIGURE", lambda product: None)(product)
+    product.install()
+    product.wait_ready()
+    return product
 
 
 @pytest.fixture(scope="module")
