@@ -2,7 +2,9 @@
 
 A story file may set NEEDS (see lab/needs.py) and PRODUCT (False: a bare host without csm in it)."""
 
+import os
 import re
+import subprocess
 
 import pytest
 
@@ -18,6 +20,9 @@ def nothing_left():
     hosts.of_runs_that_died()
     yield
     browsers.stop()
+    store = os.environ.get("CSM_LAB_STORE")
+    if store and subprocess.run([env.LAB / "fill-store", "--check", os.path.dirname(store)]).returncode:
+        pytest.fail(f"a host changed files of the image store that all hosts share: {store}", pytrace=False)
     try:
         wait.until("nothing is left", lambda: not hosts.left_behind(), 10)
     except wait.TimedOut:
