@@ -1,11 +1,17 @@
 //! HOST: what the reconciler needs from a machine, as a trait, and the real thing made of the adapters below.
 //! The trait exists so that tests can put a machine in its place that fails at any call.
 
+pub mod accounts;
+pub mod addresses;
 pub mod editor;
+pub mod exec;
 pub mod files;
 pub mod homes;
 pub mod images;
 pub mod intents;
+pub mod live;
+pub mod logs;
+pub mod secrets;
 pub mod systemd;
 pub mod watch;
 

@@ -32,8 +32,12 @@ pub mod host;
 pub mod serve {
     pub mod admin;
     pub mod daemon;
+    pub mod failpoint;
     pub mod gateway;
     pub mod gateway_socket;
+    pub mod http;
+    pub mod nginx;
+    pub mod passwords;
     pub mod reconcile;
     pub mod worker;
 }

@@ -152,6 +152,11 @@ impl Systemd {
         fds: Vec<(&'static str, OwnedFd)>,
         deadline: Duration,
     ) -> Result<(), SystemdError> {
+        self.begin(spec, fds).await?.ended(deadline).await
+    }
+
+    /// The same without waiting: systemd has queued the job.
+    pub async fn begin(&self, spec: &UnitSpec, fds: Vec<(&'static str, OwnedFd)>) -> Result<Job, SystemdError> {
         let manager = self.manager()?;
         let mut properties = properties(&spec.name, &spec.properties)?;
         for (name, fd) in fds {
@@ -160,8 +165,8 @@ impl Systemd {
         }
         let ends = self.jobs.subscribe();
         let start = manager.start_transient_unit(spec.name.clone(), "fail".to_owned(), properties, Vec::new());
-        let job = call("StartTransientUnit", &spec.name, start).await?;
-        wait(&spec.name, ends, &job, deadline).await
+        let path = call("StartTransientUnit", &spec.name, start).await?;
+        Ok(Job { unit: spec.name.clone(), path, ends })
     }
 
     /// Stops a unit and waits. One that isn't loaded is stopped.
@@ -169,7 +174,7 @@ impl Systemd {
         let manager = self.manager()?;
         let ends = self.jobs.subscribe();
         match call("StopUnit", unit, manager.stop_unit(unit.to_owned(), "replace".to_owned())).await {
-            Ok(job) => wait(unit, ends, &job, deadline).await,
+            Ok(path) => Job { unit: unit.to_owned(), path, ends }.ended(deadline).await,
             Err(error) if is(&error, "org.freedesktop.systemd1.NoSuchUnit") => Ok(()),
             Err(error) => Err(error),
         }
@@ -179,8 +184,8 @@ impl Systemd {
     pub async fn reload(&self, unit: &str, deadline: Duration) -> Result<(), SystemdError> {
         let manager = self.manager()?;
         let ends = self.jobs.subscribe();
-        let job = call("ReloadUnit", unit, manager.reload_unit(unit.to_owned(), "replace".to_owned())).await?;
-        wait(unit, ends, &job, deadline).await
+        let path = call("ReloadUnit", unit, manager.reload_unit(unit.to_owned(), "replace".to_owned())).await?;
+        Job { unit: unit.to_owned(), path, ends }.ended(deadline).await
     }
 
     /// Forgets that a unit failed, so that its name is free again. One that isn't loaded is as good.
@@ -250,30 +255,35 @@ async fn call<T>(
     }
 }
 
-async fn wait(
-    unit: &str,
-    mut ends: broadcast::Receiver<JobEnd>,
-    job: &OwnedObjectPath,
-    deadline: Duration,
-) -> Result<(), SystemdError> {
-    let result = tokio::time::timeout(deadline, async {
-        loop {
-            match ends.recv().await {
-                Ok(end) if end.job == *job => break Some(end.result),
-                Ok(_) => {}
-                // Too many at once: the caller looks at the unit itself.
-                Err(_) => break None,
+/// A job that systemd has queued. Its end is heard of from before it was queued, so it can't be missed.
+pub struct Job {
+    unit: String,
+    path: OwnedObjectPath,
+    ends: broadcast::Receiver<JobEnd>,
+}
+
+impl Job {
+    /// Waits for the job's result; anything but `done` is an error.
+    pub async fn ended(mut self, deadline: Duration) -> Result<(), SystemdError> {
+        let result = tokio::time::timeout(deadline, async {
+            loop {
+                match self.ends.recv().await {
+                    Ok(end) if end.job == self.path => break Some(end.result),
+                    Ok(_) => {}
+                    // Too many at once: the caller looks at the unit itself.
+                    Err(_) => break None,
+                }
             }
+        })
+        .await;
+        match result {
+            Ok(Some(result)) if result == "done" => Ok(()),
+            Ok(result) => Err(SystemdError::Job {
+                unit: self.unit,
+                result: result.unwrap_or_else(|| "unknown: too many jobs ended at once".to_owned()),
+            }),
+            Err(_) => Err(SystemdError::Deadline { unit: self.unit, deadline }),
         }
-    })
-    .await;
-    match result {
-        Ok(Some(result)) if result == "done" => Ok(()),
-        Ok(result) => Err(SystemdError::Job {
-            unit: unit.to_owned(),
-            result: result.unwrap_or_else(|| "unknown: too many jobs ended at once".to_owned()),
-        }),
-        Err(_) => Err(SystemdError::Deadline { unit: unit.to_owned(), deadline }),
     }
 }
 
