@@ -61,12 +61,7 @@ async fn serve(service: Service) -> Result<Outcome, CliError> {
 }
 
 fn logging(arguments: &Arguments) -> Result<(), CliError> {
-    let default = if matches!(arguments.command, Command::Service(_)) {
-        "info"
-    } else {
-        "warn"
-    };
-    let filter = EnvFilter::try_new(arguments.log.as_deref().unwrap_or(default)).map_err(|error| CliError::Input {
+    let filter = EnvFilter::try_new(arguments.log_filter()).map_err(|error| CliError::Input {
         message: format!("the log filter can't be read: {error}"),
         hint: "write a level such as info, or TARGET=LEVEL with commas between",
     })?;

@@ -28,9 +28,19 @@ pub struct Arguments {
     pub command: Command,
 }
 
+impl Arguments {
+    /// What is logged: for a verb only what went wrong, its result being said anyway.
+    pub fn log_filter(&self) -> &str {
+        let default = match self.command {
+            Command::Service(_) => "info",
+            Command::Verb(_) => "warn",
+        };
+        self.log.as_deref().unwrap_or(default)
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// A long-running service; systemd starts it
     #[command(flatten)]
     Service(Service),
     #[command(flatten)]

@@ -1,8 +1,10 @@
 //! `csm password`: the password is hashed here, in the caller's process; the daemon gets the argon2 string alone.
 
-use std::io::{BufRead, IsTerminal};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, IsTerminal, Write};
 
 use hyper::body::Bytes;
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
 use crate::api::PasswordString;
@@ -75,26 +77,54 @@ fn said(screen: &Screen, text: &str) -> Result<Outcome, CliError> {
 }
 
 fn ask(name: &WorkspaceName) -> Result<Zeroizing<Vec<u8>>, CliError> {
-    let stdin = std::io::stdin();
+    let stdin = io::stdin();
     if !stdin.is_terminal() {
         return checked(first_line(stdin.lock())?);
     }
-    let prompt = |text: String| {
-        rpassword::prompt_password(text)
-            .map(|password| Zeroizing::new(password.into_bytes()))
-            .map_err(|source| CliError::Machine {
-                doing: "read from the terminal",
-                source: source.into(),
-            })
+    let terminal = |source: io::Error| CliError::Machine {
+        doing: "ask on the terminal",
+        source: source.into(),
     };
-    let first = checked(prompt(format!("New password for {name}: "))?)?;
-    if *prompt("Once more: ".to_owned())? != *first {
+    let silence = Silence::begin().map_err(terminal)?;
+    let prompt = |text: &str| {
+        (&silence.terminal).write_all(text.as_bytes()).map_err(terminal)?;
+        first_line(BufReader::new(&silence.terminal))
+    };
+    let first = checked(prompt(&format!("New password for {name}: "))?)?;
+    if *prompt("Once more: ")? != *first {
         return Err(CliError::Input {
             message: "the two are not the same; nothing was changed".to_owned(),
             hint: "type it again",
         });
     }
     Ok(first)
+}
+
+/// A terminal that does not show what is typed, until dropped. (The rpassword crate asks before it silences the
+/// terminal, so that what was typed at once would be shown.)
+struct Silence {
+    terminal: File,
+    before: Termios,
+}
+
+impl Silence {
+    fn begin() -> io::Result<Self> {
+        let terminal = File::options().read(true).write(true).open("/dev/tty")?;
+        let before = tcgetattr(&terminal)?;
+        let mut silent = before.clone();
+        silent.local_modes.remove(LocalModes::ECHO);
+        silent.local_modes.insert(LocalModes::ECHONL | LocalModes::ICANON);
+        // What was typed before the question is no answer to it.
+        tcsetattr(&terminal, OptionalActions::Flush, &silent)?;
+        Ok(Self { terminal, before })
+    }
+}
+
+impl Drop for Silence {
+    fn drop(&mut self) {
+        // When the terminal has gone, there is nothing left to restore.
+        let _ = tcsetattr(&self.terminal, OptionalActions::Now, &self.before);
+    }
 }
 
 /// One line, without its newline.

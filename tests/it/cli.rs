@@ -13,6 +13,7 @@ mod screen;
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use axum::Router;
 use axum::routing::{get, post};
@@ -160,7 +161,13 @@ fn a_socket_that_may_not_be_used_names_the_group() {
     if rustix::process::geteuid().is_root() {
         // Root may use any socket. The program has to lie where another account can reach it.
         let copy = admin.socket.with_file_name("csm");
-        std::fs::copy(env!("CARGO_BIN_EXE_csm"), &copy).unwrap();
+        // Not by this process: a test that forks meanwhile would hold the copy open for writing (ETXTBSY).
+        let copied = Command::new("cp")
+            .arg(env!("CARGO_BIN_EXE_csm"))
+            .arg(&copy)
+            .status()
+            .unwrap();
+        assert!(copied.success());
         command = fake::command(&copy);
         command.arg("--socket").arg(&admin.socket).uid(65534).gid(65534);
     } else {
