@@ -12,12 +12,14 @@ pub mod model {
     pub mod config;
     pub mod desired;
     pub mod doctor;
+    pub mod layout;
     pub mod names;
     pub mod nginx;
     pub mod plan;
     pub mod podman;
     pub mod size;
     pub mod status;
+    pub mod systemd;
     pub mod unit;
 }
 
