@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use zbus::OwnedVariant;
 
+use crate::host::exec::{self, ExecError};
 use crate::host::files::{self, FileError};
 use crate::host::images::{ImageError, Images};
+use crate::host::logs::{self, Log, LogError};
 use crate::host::systemd::{self, Row, Systemd, SystemdError};
 use crate::host::watch::Watch;
 use crate::host::{Engine, EngineError, accounts, editor, homes};
@@ -262,6 +264,23 @@ impl Engine for LiveEngine {
 }
 
 impl LiveEngine {
+    /// Opens a workspace's log.
+    pub async fn log(&self, name: &WorkspaceName, lines: u32, follow: bool, id: u64) -> Result<Log, LogError> {
+        logs::open(&self.systemd, &self.machine, name, lines, follow, id).await
+    }
+
+    /// Runs a command in a workspace to its end.
+    pub async fn exec(
+        &self,
+        workspace: &Workspace,
+        command: &[String],
+        terminal: bool,
+        id: u64,
+        deadline: Duration,
+    ) -> Result<String, ExecError> {
+        exec::run(&self.systemd, &self.machine, workspace, command, terminal, id, deadline).await
+    }
+
     fn make_directories(&self, step: &Step, workspace: &Workspace, account: &Account) -> Result<(), EngineError> {
         match homes::ensure(workspace, account, &self.machine) {
             Ok(Directories::Obstructed(trouble)) => {

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use blake2::digest::{KeyInit as _, Mac as _};
@@ -42,6 +43,7 @@ pub struct Keeper {
     /// Strings by workspace and by a keyed hash of the file's content, so that an unchanged file isn't hashed again.
     known: Mutex<BTreeMap<WorkspaceName, ([u8; 16], String)>>,
     current: watch::Sender<Passwords>,
+    read: AtomicBool,
     pub again: Notify,
 }
 
@@ -60,11 +62,16 @@ impl Keeper {
             return Err(damaged).doing("use the key", &path);
         }
         let current = tokio::sync::watch::channel(Passwords::default()).0;
-        Ok(Self { directory, key, watch, known: Mutex::default(), current, again: Notify::new() })
+        Ok(Self { directory, key, watch, known: Mutex::default(), current, read: AtomicBool::new(false), again: Notify::new() })
     }
 
     pub fn current(&self) -> watch::Receiver<Passwords> {
         self.current.subscribe()
+    }
+
+    /// Whether everything has been read once.
+    pub fn is_read(&self) -> bool {
+        self.read.load(Ordering::SeqCst)
     }
 
     /// Keeps the string that `csm password` made. One trailing newline and the like are its own business.
@@ -148,8 +155,9 @@ impl Keeper {
             fresh.insert(name.clone(), password);
         }
         let fresh = Arc::new(fresh);
+        let first = !self.read.swap(true, Ordering::SeqCst);
         self.current.send_if_modified(|current| {
-            let changes = *current != fresh;
+            let changes = first || *current != fresh;
             if changes {
                 *current = fresh;
             }
