@@ -44,8 +44,8 @@ impl LiveEngine {
 
     async fn rows(&self, name: &WorkspaceName, places: &Places) -> Result<Vec<Row>, SystemdError> {
         let mut patterns = vec![unit::service_name(name)];
-        // A backslash of an escaped name is a character of its own in a pattern only when it is doubled (glob(7)).
-        patterns.extend(MOUNTS.iter().map(|mount| mount.unit_name(places).replace('\\', "\\\\")));
+        // systemd matches with FNM_NOESCAPE (fnmatch(3)): the backslashes of escaped names are plain characters.
+        patterns.extend(MOUNTS.iter().map(|mount| mount.unit_name(places)));
         self.systemd.list(&patterns).await
     }
 

@@ -199,7 +199,9 @@ impl<E: Engine> Worker<E> {
                     // What is wanted has changed meanwhile: look again.
                     None => break,
                     Some(Err(error)) => {
-                        tracing::warn!(workspace = %self.name, action = step.describe(), error = %Chain(&error), "step failed");
+                        let action = step.describe();
+                        // The journal shows messages, not fields, unless it is asked for them: say it in both.
+                        tracing::warn!(workspace = %self.name, action, error = %Chain(&error), "{}: {}", self.name, Chain(&error));
                         self.failures += 1;
                         let mut trouble = error.trouble;
                         if trouble.message.is_empty() {
@@ -212,7 +214,7 @@ impl<E: Engine> Worker<E> {
                 }
             }
         }
-        tracing::warn!(workspace = %self.name, "plan did not become empty");
+        tracing::warn!(workspace = %self.name, "{}: the plan did not become empty", self.name);
         self.looked();
         Some(UNSEEN)
     }
@@ -242,7 +244,10 @@ impl<E: Engine> Worker<E> {
             _ => {}
         }
         let elapsed_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        tracing::info!(workspace = %self.name, action = step.describe(), elapsed_ms, ok = result.is_ok(), "step taken");
+        let (action, ok) = (step.describe(), result.is_ok());
+        if ok {
+            tracing::info!(workspace = %self.name, action, elapsed_ms, "{}: {action} ({elapsed_ms} ms)", self.name);
+        }
         Some(result)
     }
 
@@ -265,7 +270,7 @@ impl<E: Engine> Worker<E> {
             Fact::Known(Service::Absent) if should_run => {
                 if let Some(born) = self.alive.take() {
                     self.deaths = if born.elapsed() > STEADY { 1 } else { self.deaths + 1 };
-                    tracing::warn!(workspace = %self.name, deaths = self.deaths, "editor ended by itself");
+                    tracing::warn!(workspace = %self.name, deaths = self.deaths, "{}: the editor ended by itself", self.name);
                     self.not_before = (self.deaths > 1).then(|| Instant::now() + backoff(self.deaths - 1));
                 }
             }
