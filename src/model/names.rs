@@ -68,6 +68,13 @@ checked_name! {
     ImageId, check_image_id
 }
 
+impl HostName {
+    /// The host name of a workspace. The configuration refuses a domain so long that this could pass 253 characters.
+    pub fn of_workspace(name: &WorkspaceName, domain: &Self) -> Self {
+        Self(format!("{name}.{domain}"))
+    }
+}
+
 fn rule(holds: bool, rule: &'static str) -> Result<(), NameError> {
     if holds { Ok(()) } else { Err(NameError { rule }) }
 }
