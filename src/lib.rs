@@ -41,6 +41,7 @@ pub mod serve {
     pub mod nginx;
     pub mod passwords;
     pub mod reconcile;
+    pub mod waiter;
     pub mod worker;
 }
 

@@ -118,3 +118,15 @@ mod tests {
         assert_eq!(error.to_string(), "can't read /etc");
     }
 }
+
+/// Whether a user is in a group, by its own or as a supplementary one. A user id without an account, as subordinate ids
+/// are, is in none; neither is one that can't be looked up.
+pub fn in_group(uid: u32, group: &str) -> bool {
+    let Ok(Some(user)) = User::from_uid(Uid::from_raw(uid)) else {
+        return false;
+    };
+    let (Ok(Some(wanted)), Ok(name)) = (group_id(group), CString::new(user.name)) else {
+        return false;
+    };
+    getgrouplist(&name, user.gid).is_ok_and(|groups| groups.contains(&Gid::from_raw(wanted)))
+}

@@ -63,7 +63,11 @@ pub fn read(printed: &str) -> Vec<Checked> {
             "no" => false,
             _ => return None,
         };
-        Some(Checked { ok, name: parts.next()?.to_owned(), detail: parts.next()?.to_owned() })
+        Some(Checked {
+            ok,
+            name: parts.next()?.to_owned(),
+            detail: parts.next()?.to_owned(),
+        })
     };
     printed.lines().filter_map(line).collect()
 }

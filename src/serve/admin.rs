@@ -17,10 +17,10 @@ use crate::api::{self, ProblemDetails};
 use crate::host::exec::ExecError;
 use crate::host::files::FileError;
 use crate::host::intents::IntentError;
+use crate::host::live::LiveEngine;
 use crate::host::logs::LogError;
 use crate::host::systemd::Chain;
 use crate::host::{Engine, accounts};
-use crate::host::live::LiveEngine;
 use crate::model::auth;
 use crate::model::config::Problem;
 use crate::model::layout::ADMIN_GROUP;
@@ -59,7 +59,10 @@ pub fn router<E: Engine>(app: Arc<App<E>>, host: Option<Host>) -> Router {
         .route("/v1/workspaces/{name}/stop", post(stop::<E>))
         .route("/v1/workspaces/{name}/restart", post(restart::<E>))
         .route("/v1/workspaces/{name}/logs", get(logs::<E>))
-        .route("/v1/workspaces/{name}/password", put(set_password::<E>).delete(forget_password::<E>))
+        .route(
+            "/v1/workspaces/{name}/password",
+            put(set_password::<E>).delete(forget_password::<E>),
+        )
         .route("/v1/workspaces/{name}/test", post(test::<E>))
         .fallback(|| async { Refusal::NoRoute })
         .layer(Extension(host))
@@ -69,13 +72,19 @@ pub fn router<E: Engine>(app: Arc<App<E>>, host: Option<Host>) -> Router {
 type Shared<E> = State<Arc<App<E>>>;
 
 async fn version() -> Json<api::Version> {
-    Json(api::Version { api: api::VERSION, version: env!("CARGO_PKG_VERSION").to_owned() })
+    Json(api::Version {
+        api: api::VERSION,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    })
 }
 
 async fn health<E: Engine>(State(app): Shared<E>) -> Json<api::Health> {
     let findings = app.degraded();
     let status = if findings.is_empty() { "ok" } else { "degraded" };
-    Json(api::Health { status: status.to_owned(), findings })
+    Json(api::Health {
+        status: status.to_owned(),
+        findings,
+    })
 }
 
 async fn workspaces<E: Engine>(State(app): Shared<E>) -> Json<api::Status> {
@@ -111,7 +120,13 @@ async fn start<E: Engine>(
 ) -> Result<Json<api::WorkspaceStatus>, Refusal> {
     let name = known(&app, &name)?;
     tracing::info!(workspace = %name, uid = peer.uid, "start asked for");
-    if app.controller.config().workspaces.get(&name).is_some_and(|own| !own.enabled) {
+    if app
+        .controller
+        .config()
+        .workspaces
+        .get(&name)
+        .is_some_and(|own| !own.enabled)
+    {
         return Err(Refusal::Disabled(name.to_string()));
     }
     app.controller.intend(&name, true, "csm start")?;
@@ -136,7 +151,13 @@ async fn restart<E: Engine>(
 ) -> Result<Json<api::WorkspaceStatus>, Refusal> {
     let name = known(&app, &name)?;
     tracing::info!(workspace = %name, uid = peer.uid, "restart asked for");
-    if app.controller.config().workspaces.get(&name).is_some_and(|own| !own.enabled) {
+    if app
+        .controller
+        .config()
+        .workspaces
+        .get(&name)
+        .is_some_and(|own| !own.enabled)
+    {
         return Err(Refusal::Disabled(name.to_string()));
     }
     app.controller.restart(&name)?;
@@ -160,8 +181,17 @@ async fn set_password<E: Engine>(
     Json(body): Json<api::PasswordString>,
 ) -> Result<StatusCode, Refusal> {
     let name = known(&app, &name)?;
-    if let Some(file) = app.controller.config().workspaces.get(&name).and_then(|own| own.password_file.as_ref()) {
-        return Err(Refusal::PasswordFile { name: name.to_string(), file: file.display().to_string() });
+    if let Some(file) = app
+        .controller
+        .config()
+        .workspaces
+        .get(&name)
+        .and_then(|own| own.password_file.as_ref())
+    {
+        return Err(Refusal::PasswordFile {
+            name: name.to_string(),
+            file: file.display().to_string(),
+        });
     }
     auth::check_string(&body.argon2).map_err(|error| Refusal::PasswordString(error.to_string()))?;
     app.keeper.set(&name, &body.argon2)?;
@@ -181,11 +211,22 @@ async fn logs<E: Engine>(
 ) -> Result<Response, Refusal> {
     let name = known(&app, &name)?;
     let engine = host.ok_or(Refusal::NoRoute)?.engine;
-    let log = engine.log(&name, query.lines.min(100_000), query.follow, next_number()).await?;
+    let log = engine
+        .log(&name, query.lines.min(100_000), query.follow, next_number())
+        .await?;
     let lines = stream::unfold(log, |mut log| async move {
         let entry = log.next().await?;
-        let at = jiff::Timestamp::from_microsecond(entry.at).map(|at| at.to_string()).unwrap_or_default();
-        Some((line(&api::LogLine { at, from: entry.from, message: entry.message }), log))
+        let at = jiff::Timestamp::from_microsecond(entry.at)
+            .map(|at| at.to_string())
+            .unwrap_or_default();
+        Some((
+            line(&api::LogLine {
+                at,
+                from: entry.from,
+                message: entry.message,
+            }),
+            log,
+        ))
     });
     Ok(ndjson(lines))
 }
@@ -198,22 +239,38 @@ async fn test<E: Engine>(
     let name = known(&app, &name)?;
     let engine = host.ok_or(Refusal::NoRoute)?.engine;
     let desired = app.controller.desired();
-    let workspace = desired.workspaces.get(&name).ok_or_else(|| Refusal::Unknown(name.to_string()))?;
+    let workspace = desired
+        .workspaces
+        .get(&name)
+        .ok_or_else(|| Refusal::Unknown(name.to_string()))?;
     let state = app.controller.report(&name).map(|report| report.borrow().state);
     if state != Some(api::State::Ready) {
-        return Err(Refusal::NotReady { name: name.to_string(), state: state.map_or("unknown", api::State::word) });
+        return Err(Refusal::NotReady {
+            name: name.to_string(),
+            state: state.map_or("unknown", api::State::word),
+        });
     }
     let shell = |script: &str| vec!["sh".to_owned(), "-c".to_owned(), script.to_owned()];
-    let printed = engine.exec(workspace, &shell(probe::SCRIPT), false, next_number(), TEST).await?;
-    let terminal = engine.exec(workspace, &shell(probe::TERMINAL), true, next_number(), TEST).await?;
+    let printed = engine
+        .exec(workspace, &shell(probe::SCRIPT), false, next_number(), TEST)
+        .await?;
+    let terminal = engine
+        .exec(workspace, &shell(probe::TERMINAL), true, next_number(), TEST)
+        .await?;
     let mut checks = probe::read(&printed);
     let mut terminal = probe::read(&terminal);
     if terminal.is_empty() {
         terminal = probe::read("no\tterminal\tno answer");
     }
     checks.extend(terminal);
-    let wire = |check: probe::Checked| api::Check { name: check.name, ok: check.ok, detail: check.detail };
-    Ok(Json(api::TestReport { checks: checks.into_iter().map(wire).collect() }))
+    let wire = |check: probe::Checked| api::Check {
+        name: check.name,
+        ok: check.ok,
+        detail: check.detail,
+    };
+    Ok(Json(api::TestReport {
+        checks: checks.into_iter().map(wire).collect(),
+    }))
 }
 
 fn next_number() -> u64 {
@@ -232,7 +289,9 @@ fn known<E: Engine>(app: &App<E>, name: &str) -> Result<WorkspaceName, Refusal> 
 }
 
 fn status_of<E: Engine>(app: &App<E>, name: &WorkspaceName) -> Result<Json<api::WorkspaceStatus>, Refusal> {
-    app.workspace_status(name).map(Json).ok_or_else(|| Refusal::Unknown(name.to_string()))
+    app.workspace_status(name)
+        .map(Json)
+        .ok_or_else(|| Refusal::Unknown(name.to_string()))
 }
 
 fn line(value: &impl serde::Serialize) -> Bytes {
@@ -276,16 +335,66 @@ pub enum Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let (status, code, title, remediation) = match &self {
-            Self::NoRoute => (404, "no-such-path", "not found", "this csm and the daemon may be of different versions: `csm version`".to_owned()),
-            Self::Unknown(_) => (404, "no-such-workspace", "not found", "`csm status` lists those there are; after a change of the configuration: `csm reload`".to_owned()),
-            Self::Disabled(name) => (409, "disabled", "refused", format!("set workspaces.{name}.enabled = true and run `csm reload`")),
-            Self::NotReady { name, .. } => (409, "not-ready", "refused", format!("`csm start {name}`, or `csm status {name}` for why it is not")),
-            Self::PasswordFile { file, .. } => (409, "password-file", "refused", format!("change the content of {file}; it is noticed at once")),
-            Self::PasswordString(_) => (422, "password-string", "refused", "let `csm password` make it".to_owned()),
-            Self::Configuration(_) => (422, "configuration-refused", "refused", "mend every key named and run `csm reload` again".to_owned()),
-            Self::Intent(_) | Self::File(_) => (507, "disk-refused", "failed", "make room in /var/lib/code-server-multi or make it writable; nothing was changed".to_owned()),
-            Self::Log(_) => (503, "log-unreadable", "failed", "`journalctl -u csm-NAME` as root shows the same".to_owned()),
-            Self::Exec(_) => (503, "exec-failed", "failed", "`csm logs NAME` and `journalctl -u 'csm-NAME--exec-*'` say more".to_owned()),
+            Self::NoRoute => (
+                404,
+                "no-such-path",
+                "not found",
+                "this csm and the daemon may be of different versions: `csm version`".to_owned(),
+            ),
+            Self::Unknown(_) => (
+                404,
+                "no-such-workspace",
+                "not found",
+                "`csm status` lists those there are; after a change of the configuration: `csm reload`".to_owned(),
+            ),
+            Self::Disabled(name) => (
+                409,
+                "disabled",
+                "refused",
+                format!("set workspaces.{name}.enabled = true and run `csm reload`"),
+            ),
+            Self::NotReady { name, .. } => (
+                409,
+                "not-ready",
+                "refused",
+                format!("`csm start {name}`, or `csm status {name}` for why it is not"),
+            ),
+            Self::PasswordFile { file, .. } => (
+                409,
+                "password-file",
+                "refused",
+                format!("change the content of {file}; it is noticed at once"),
+            ),
+            Self::PasswordString(_) => (
+                422,
+                "password-string",
+                "refused",
+                "let `csm password` make it".to_owned(),
+            ),
+            Self::Configuration(_) => (
+                422,
+                "configuration-refused",
+                "refused",
+                "mend every key named and run `csm reload` again".to_owned(),
+            ),
+            Self::Intent(_) | Self::File(_) => (
+                507,
+                "disk-refused",
+                "failed",
+                "make room in /var/lib/code-server-multi or make it writable; nothing was changed".to_owned(),
+            ),
+            Self::Log(_) => (
+                503,
+                "log-unreadable",
+                "failed",
+                "`journalctl -u csm-NAME` as root shows the same".to_owned(),
+            ),
+            Self::Exec(_) => (
+                503,
+                "exec-failed",
+                "failed",
+                "`csm logs NAME` and `journalctl -u 'csm-NAME--exec-*'` say more".to_owned(),
+            ),
         };
         let problems = match &self {
             Self::Configuration(problems) => problems.iter().map(wire_problem).collect(),
@@ -303,6 +412,11 @@ impl IntoResponse for Refusal {
             problems,
         };
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(details)).into_response()
+        (
+            status,
+            [(header::CONTENT_TYPE, "application/problem+json")],
+            Json(details),
+        )
+            .into_response()
     }
 }

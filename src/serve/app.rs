@@ -63,8 +63,19 @@ impl<E: Engine> App<E> {
         config: watch::Sender<Arc<Config>>,
         connected: watch::Receiver<bool>,
     ) -> Self {
-        let loaded = Mutex::new(Loaded { at: jiff::Timestamp::now(), problems: Vec::new() });
-        Self { controller, keeper, nginx, config, connected, path, loaded }
+        let loaded = Mutex::new(Loaded {
+            at: jiff::Timestamp::now(),
+            problems: Vec::new(),
+        });
+        Self {
+            controller,
+            keeper,
+            nginx,
+            config,
+            connected,
+            path,
+            loaded,
+        }
     }
 
     /// Reads the configuration again. A bad one changes nothing but the status.
@@ -73,7 +84,10 @@ impl<E: Engine> App<E> {
         let mut loaded = self.loaded.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match read {
             Ok(config) => {
-                *loaded = Loaded { at: jiff::Timestamp::now(), problems: Vec::new() };
+                *loaded = Loaded {
+                    at: jiff::Timestamp::now(),
+                    problems: Vec::new(),
+                };
                 drop(loaded);
                 let changed = self.controller.configure(config);
                 self.config.send_replace(self.controller.config());
@@ -83,7 +97,10 @@ impl<E: Engine> App<E> {
             }
             Err(problems) => {
                 loaded.problems.clone_from(&problems);
-                tracing::error!(problems = problems.len(), "configuration refused, the last good one stays in force");
+                tracing::error!(
+                    problems = problems.len(),
+                    "configuration refused, the last good one stays in force"
+                );
                 Err(problems)
             }
         }
@@ -96,7 +113,11 @@ impl<E: Engine> App<E> {
             .filter(|(_, report)| !report.borrow().gone)
             .map(|(name, report)| self.workspace(name, &report.borrow()))
             .collect();
-        let loaded = self.loaded.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let loaded = self
+            .loaded
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone();
         api::Status {
             api: api::VERSION,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -123,7 +144,11 @@ impl<E: Engine> App<E> {
             (Fact::Unknown(_), None, None) => "unknown",
         };
         let unseen = match &report.fact {
-            Fact::Unknown(why) => Some(Trouble::new("image-unknown", why.clone(), "it is looked at again in a moment")),
+            Fact::Unknown(why) => Some(Trouble::new(
+                "image-unknown",
+                why.clone(),
+                "it is looked at again in a moment",
+            )),
             Fact::Known(_) => None,
         };
         api::ImageStatus {
@@ -136,7 +161,10 @@ impl<E: Engine> App<E> {
 
     fn nginx_status(&self) -> api::NginxStatus {
         let report = self.nginx.borrow();
-        api::NginxStatus { generation: report.generation.clone(), finding: report.trouble.as_ref().map(finding) }
+        api::NginxStatus {
+            generation: report.generation.clone(),
+            finding: report.trouble.as_ref().map(finding),
+        }
     }
 
     pub fn degraded(&self) -> Vec<api::Finding> {
@@ -145,7 +173,10 @@ impl<E: Engine> App<E> {
             "there is no connection to systemd: what runs goes on, nothing can be started or stopped",
             "`systemctl status dbus`; the daemon tries again by itself",
         );
-        (!*self.connected.borrow()).then(|| finding(&lost)).into_iter().collect()
+        (!*self.connected.borrow())
+            .then(|| finding(&lost))
+            .into_iter()
+            .collect()
     }
 
     /// The status of one workspace; nothing for a name that is neither configured nor present.
@@ -164,16 +195,22 @@ impl<E: Engine> App<E> {
             let trouble = Trouble::new("unseen", unseen.clone(), "it is looked at again in a moment");
             findings.push(finding(&trouble));
         }
-        if let Some(trouble) = self.keeper.current().borrow().get(name).and_then(|password| password.trouble.as_ref()) {
+        if let Some(trouble) = self
+            .keeper
+            .current()
+            .borrow()
+            .get(name)
+            .and_then(|password| password.trouble.as_ref())
+        {
             findings.push(finding(trouble));
         }
         if let Some(trouble) = self.nginx.borrow().culprits.get(name) {
             findings.push(finding(trouble));
         }
         let host = HostName::of_workspace(name, &config.domain);
-        let limits = wanted.map(|workspace| workspace.limits.clone()).or_else(|| {
-            report.running.as_ref().map(|running| running.live.limits.clone())
-        });
+        let limits = wanted
+            .map(|workspace| workspace.limits.clone())
+            .or_else(|| report.running.as_ref().map(|running| running.live.limits.clone()));
         let intent = wanted.map(|workspace| workspace.intent.clone());
         api::WorkspaceStatus {
             name: name.to_string(),
@@ -181,18 +218,27 @@ impl<E: Engine> App<E> {
             state: report.state,
             busy: self.controller.busy(name),
             since: report.since.to_string(),
-            account: wanted.map(|workspace| workspace.account.to_string()).unwrap_or_default(),
+            account: wanted
+                .map(|workspace| workspace.account.to_string())
+                .unwrap_or_default(),
             unit: unit::service_name(name),
             findings,
             pending: report.pending.iter().map(|part| part.word().to_owned()).collect(),
             intent: api::IntentStatus {
                 running: intent.as_ref().is_some_and(|intent| intent.running),
                 by: intent.as_ref().map_or("default", |intent| intent.by.word()).to_owned(),
-                why: intent.as_ref().map_or("not in the configuration", |intent| intent.why.as_str()).to_owned(),
+                why: intent
+                    .as_ref()
+                    .map_or("not in the configuration", |intent| intent.why.as_str())
+                    .to_owned(),
                 at: intent.and_then(|intent| intent.at),
             },
             limits: limits.map(|limits| wire_limits(&limits)).unwrap_or_default(),
-            image: report.running.as_ref().and_then(|running| running.spec.as_ref()).map(|spec| spec.image.clone()),
+            image: report
+                .running
+                .as_ref()
+                .and_then(|running| running.spec.as_ref())
+                .map(|spec| spec.image.clone()),
             main_pid: report.running.as_ref().and_then(|running| running.main_pid),
             memory_bytes: report.running.as_ref().and_then(|running| running.memory_bytes),
         }
@@ -204,12 +250,22 @@ impl<E: Engine> App<E> {
         let config = self.controller.config();
         // One that is being put away has no visitors any more.
         config.workspaces.get(name)?;
-        let password = self.keeper.current().borrow().get(name).and_then(|password| password.string.clone());
+        let password = self
+            .keeper
+            .current()
+            .borrow()
+            .get(name)
+            .and_then(|password| password.string.clone());
         Some(api::GatewayWorkspace {
             name: status.name,
             host: HostName::of_workspace(name, &config.domain).to_string(),
             state: status.state,
-            message: status.findings.into_iter().map(|finding| finding.message).next().unwrap_or_default(),
+            message: status
+                .findings
+                .into_iter()
+                .map(|finding| finding.message)
+                .next()
+                .unwrap_or_default(),
             password,
         })
     }
@@ -229,7 +285,12 @@ impl<E: Engine> App<E> {
                 .workspaces
                 .iter()
                 .filter(|(_, own)| !own.pending.is_empty())
-                .map(|(name, own)| (name.to_string(), own.pending.iter().map(|part| part.word().to_owned()).collect()))
+                .map(|(name, own)| {
+                    (
+                        name.to_string(),
+                        own.pending.iter().map(|part| part.word().to_owned()).collect(),
+                    )
+                })
                 .collect(),
         }
     }
@@ -264,5 +325,9 @@ fn wire_limits(limits: &config::Limits) -> api::LimitsStatus {
 }
 
 fn url(host: &HostName, port: u16) -> String {
-    if port == 443 { format!("https://{host}/") } else { format!("https://{host}:{port}/") }
+    if port == 443 {
+        format!("https://{host}/")
+    } else {
+        format!("https://{host}:{port}/")
+    }
 }

@@ -30,18 +30,24 @@ async fn watch<E: Engine>(State(app): State<Arc<App<E>>>) -> Response {
         tell(app, lines).await;
     };
     // The body drives the teller: when the gateway hangs up, both are dropped.
-    let body = stream::unfold((Box::pin(tell), receiver, false), |(mut tell, mut receiver, mut ended)| async move {
-        let event = loop {
-            tokio::select! {
-                biased;
-                event = receiver.recv() => break event?,
-                () = &mut tell, if !ended => ended = true,
-            }
-        };
-        let mut line = serde_json::to_vec(&event).ok()?;
-        line.push(b'\n');
-        Some((Ok::<_, std::convert::Infallible>(Bytes::from(line)), (tell, receiver, ended)))
-    });
+    let body = stream::unfold(
+        (Box::pin(tell), receiver, false),
+        |(mut tell, mut receiver, mut ended)| async move {
+            let event = loop {
+                tokio::select! {
+                    biased;
+                    event = receiver.recv() => break event?,
+                    () = &mut tell, if !ended => ended = true,
+                }
+            };
+            let mut line = serde_json::to_vec(&event).ok()?;
+            line.push(b'\n');
+            Some((
+                Ok::<_, std::convert::Infallible>(Bytes::from(line)),
+                (tell, receiver, ended),
+            ))
+        },
+    );
     ([("content-type", "application/x-ndjson")], Body::from_stream(body)).into_response()
 }
 
@@ -63,7 +69,9 @@ async fn tell<E: Engine>(app: Arc<App<E>>, lines: mpsc::Sender<GatewayEvent>) {
         }
         if settings != Some(lifetime) {
             settings = Some(lifetime);
-            let event = GatewayEvent::Settings(GatewaySettings { session_lifetime_seconds: lifetime });
+            let event = GatewayEvent::Settings(GatewaySettings {
+                session_lifetime_seconds: lifetime,
+            });
             if lines.send(event).await.is_err() {
                 return;
             }
@@ -75,7 +83,10 @@ async fn tell<E: Engine>(app: Arc<App<E>>, lines: mpsc::Sender<GatewayEvent>) {
             .filter(|_| known)
             .filter_map(|(name, _)| Some((name.to_string(), app.gateway_view(name)?)))
             .collect();
-        let changed = fresh.values().filter(|view| told.get(&view.name) != Some(*view)).cloned();
+        let changed = fresh
+            .values()
+            .filter(|view| told.get(&view.name) != Some(*view))
+            .cloned();
         let gone = told.keys().filter(|name| !fresh.contains_key(*name)).cloned();
         let mut events: Vec<GatewayEvent> = changed.map(GatewayEvent::Workspace).collect();
         events.extend(gone.map(|name| GatewayEvent::Removed { name }));

@@ -53,7 +53,9 @@ impl Keeper {
         let path = directory.join(".key");
         if !path.exists() {
             let mut random = [0_u8; KEY_BYTES];
-            getrandom::fill(&mut random).map_err(std::io::Error::other).doing("make random bytes for", &path)?;
+            getrandom::fill(&mut random)
+                .map_err(std::io::Error::other)
+                .doing("make random bytes for", &path)?;
             files::write_whole(&path, &random, Access::root(0o600))?;
         }
         let key = Secret::new(std::fs::read(&path).doing("read", &path)?);
@@ -62,7 +64,15 @@ impl Keeper {
             return Err(damaged).doing("use the key", &path);
         }
         let current = tokio::sync::watch::channel(Passwords::default()).0;
-        Ok(Self { directory, key, watch, known: Mutex::default(), current, read: AtomicBool::new(false), again: Notify::new() })
+        Ok(Self {
+            directory,
+            key,
+            watch,
+            known: Mutex::default(),
+            current,
+            read: AtomicBool::new(false),
+            again: Notify::new(),
+        })
     }
 
     pub fn current(&self) -> watch::Receiver<Passwords> {
@@ -121,7 +131,11 @@ impl Keeper {
     fn interest(&self, config: &Config) -> BTreeMap<PathBuf, BTreeSet<WorkspaceName>> {
         let mut interest: BTreeMap<PathBuf, BTreeSet<WorkspaceName>> = BTreeMap::new();
         for (name, workspace) in &config.workspaces {
-            for file in workspace.password_file.iter().chain(workspace.secret_environment.values()) {
+            for file in workspace
+                .password_file
+                .iter()
+                .chain(workspace.secret_environment.values())
+            {
                 for entry in secrets::waypoints(file) {
                     interest.entry(entry).or_default().insert(name.clone());
                 }
@@ -131,7 +145,11 @@ impl Keeper {
     }
 
     fn rewatch(&self, watched: &mut BTreeSet<PathBuf>, interest: &BTreeMap<PathBuf, BTreeSet<WorkspaceName>>) {
-        let wanted: BTreeSet<PathBuf> = interest.keys().filter_map(|entry| entry.parent()).map(Path::to_owned).collect();
+        let wanted: BTreeSet<PathBuf> = interest
+            .keys()
+            .filter_map(|entry| entry.parent())
+            .map(Path::to_owned)
+            .collect();
         for gone in watched.difference(&wanted) {
             self.watch.remove(gone);
         }
@@ -147,7 +165,11 @@ impl Keeper {
     async fn read_all(&self, config: &Config) {
         let mut fresh = BTreeMap::new();
         for (name, workspace) in &config.workspaces {
-            let last = self.current.borrow().get(name).and_then(|password| password.string.clone());
+            let last = self
+                .current
+                .borrow()
+                .get(name)
+                .and_then(|password| password.string.clone());
             let password = match &workspace.password_file {
                 Some(file) => self.read_file(name, file, last).await,
                 None => self.read_stored(name, last),
@@ -167,7 +189,10 @@ impl Keeper {
 
     fn read_stored(&self, name: &WorkspaceName, last: Option<String>) -> Password {
         match files::read_named(&self.stored(name), MOST) {
-            Ok(content) => Password { string: Some(String::from_utf8_lossy(&content).into_owned()), trouble: None },
+            Ok(content) => Password {
+                string: Some(String::from_utf8_lossy(&content).into_owned()),
+                trouble: None,
+            },
             Err(ReadError::Missing) => Password {
                 string: None,
                 trouble: Some(Trouble::new(
@@ -192,7 +217,10 @@ impl Keeper {
         if text.starts_with(b"$argon2id$") {
             let string = String::from_utf8_lossy(text).into_owned();
             return match auth::check_string(&string) {
-                Ok(_) => Password { string: Some(string), trouble: None },
+                Ok(_) => Password {
+                    string: Some(string),
+                    trouble: None,
+                },
                 Err(error) => unusable(name, file, &error, last),
             };
         }
@@ -200,14 +228,20 @@ impl Keeper {
         if let Some((seen, string)) = self.lock().get(name)
             && *seen == salt
         {
-            return Password { string: Some(string.clone()), trouble: None };
+            return Password {
+                string: Some(string.clone()),
+                trouble: None,
+            };
         }
         let plain = Secret::new(text.to_vec());
         let hashed = tokio::task::spawn_blocking(move || auth::hash_password(plain.expose(), &salt)).await;
         match hashed {
             Ok(Ok(string)) => {
                 self.lock().insert(name.clone(), (salt, string.clone()));
-                Password { string: Some(string), trouble: None }
+                Password {
+                    string: Some(string),
+                    trouble: None,
+                }
             }
             Ok(Err(error)) => unusable(name, file, &error, last),
             Err(error) => unusable(name, file, &error, last),
@@ -256,12 +290,20 @@ async fn next(
 }
 
 fn unusable(name: &WorkspaceName, file: &Path, error: &dyn std::error::Error, last: Option<String>) -> Password {
-    let kept = if last.is_some() { "; the last good password stays in force" } else { "" };
+    let kept = if last.is_some() {
+        "; the last good password stays in force"
+    } else {
+        ""
+    };
     Password {
         string: last,
         trouble: Some(Trouble::new(
             "password-unusable",
-            format!("workspaces.{name}.password_file: {}: {}{kept}", file.display(), Chain(error)),
+            format!(
+                "workspaces.{name}.password_file: {}: {}{kept}",
+                file.display(),
+                Chain(error)
+            ),
             "put the password, or its $argon2id$ string, into that file; it is read again at once",
         )),
     }

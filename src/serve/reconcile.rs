@@ -73,10 +73,19 @@ impl<E: Engine> Controller<E> {
         Ok(Self {
             engine,
             intents,
-            wishes: Mutex::new(Wishes { config, machine, intents: known }),
+            wishes: Mutex::new(Wishes {
+                config,
+                machine,
+                intents: known,
+            }),
             desired: watch::channel(first).0,
             image: watch::channel(unseen.clone()).0,
-            image_report: watch::channel(ImageReport { fact: unseen, doing: None, trouble: None }).0,
+            image_report: watch::channel(ImageReport {
+                fact: unseen,
+                doing: None,
+                trouble: None,
+            })
+            .0,
             image_kick: Notify::new(),
             workers: Mutex::default(),
             roster: watch::channel(0).0,
@@ -105,7 +114,10 @@ impl<E: Engine> Controller<E> {
 
     /// The reports of all workers at this moment.
     pub fn reports(&self) -> BTreeMap<WorkspaceName, watch::Receiver<Report>> {
-        self.workers().iter().map(|(name, handle)| (name.clone(), handle.report.clone())).collect()
+        self.workers()
+            .iter()
+            .map(|(name, handle)| (name.clone(), handle.report.clone()))
+            .collect()
     }
 
     pub fn report(&self, name: &WorkspaceName) -> Option<watch::Receiver<Report>> {
@@ -193,7 +205,9 @@ impl<E: Engine> Controller<E> {
 
     /// Whether the last request for a workspace is still being worked on.
     pub fn busy(&self, name: &WorkspaceName) -> bool {
-        self.workers().get(name).is_some_and(|handle| handle.asked.load(Ordering::SeqCst) > handle.report.borrow().served)
+        self.workers()
+            .get(name)
+            .is_some_and(|handle| handle.asked.load(Ordering::SeqCst) > handle.report.borrow().served)
     }
 
     /// Stops and starts a workspace that runs; one that doesn't is started.
@@ -328,7 +342,11 @@ impl<E: Engine> Controller<E> {
     }
 
     fn tell_image(&self, seen: &HostSighting, doing: Option<&'static str>, trouble: Option<Trouble>) {
-        self.image_report.send_replace(ImageReport { fact: seen.image.clone(), doing, trouble });
+        self.image_report.send_replace(ImageReport {
+            fact: seen.image.clone(),
+            doing,
+            trouble,
+        });
         let changed = self.image.send_if_modified(|fact| {
             let changes = *fact != seen.image;
             if changes {

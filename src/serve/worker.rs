@@ -275,7 +275,9 @@ impl<E: Engine> Worker<E> {
             }
             _ => {}
         }
-        self.not_before.map(|at| at.saturating_duration_since(Instant::now())).filter(|pause| !pause.is_zero())
+        self.not_before
+            .map(|at| at.saturating_duration_since(Instant::now()))
+            .filter(|pause| !pause.is_zero())
     }
 
     fn looked(&self) {
@@ -307,8 +309,14 @@ impl<E: Engine> Worker<E> {
         if self.not_before.is_some() {
             findings.push(Trouble::new(
                 "editor-exited",
-                format!("the editor ended {} times by itself; it is started again after a pause", self.deaths),
-                format!("`csm logs {0}` shows its last words; `csm restart {0}` tries at once", self.name),
+                format!(
+                    "the editor ended {} times by itself; it is started again after a pause",
+                    self.deaths
+                ),
+                format!(
+                    "`csm logs {0}` shows its last words; `csm restart {0}` tries at once",
+                    self.name
+                ),
             ));
         }
         let state = state(wanted, &seen.service, seen, plan, failed || self.not_before.is_some());
