@@ -54,6 +54,18 @@ pub fn group_id(name: &str) -> Result<Option<u32>, LookError> {
     Ok(group.map(|group| group.gid.as_raw()))
 }
 
+/// Whether a user is in a group, by its own or as a supplementary one. A user id without an account, as subordinate ids
+/// are, is in none; neither is one that can't be looked up.
+pub fn in_group(uid: u32, group: &str) -> bool {
+    let Ok(Some(user)) = User::from_uid(Uid::from_raw(uid)) else {
+        return false;
+    };
+    let (Ok(Some(wanted)), Ok(name)) = (group_id(group), CString::new(user.name)) else {
+        return false;
+    };
+    getgrouplist(&name, user.gid).is_ok_and(|groups| groups.contains(&Gid::from_raw(wanted)))
+}
+
 fn entry(name: &str, admin_group: &str) -> Result<Option<Entry>, LookError> {
     let failed = |source| LookError::Account {
         name: name.to_owned(),
@@ -103,6 +115,14 @@ mod tests {
     }
 
     #[test]
+    fn only_members_are_in_a_group() {
+        assert!(in_group(0, "root"));
+        assert!(!in_group(0, "no-such-group-here"));
+        // Far above every account: a subordinate id.
+        assert!(!in_group(4_000_000_000, "root"));
+    }
+
+    #[test]
     fn nobody_of_that_name_is_missing_and_no_error() {
         let name = AccountName::parse("no-such-account-here").unwrap();
         assert_eq!(ids(name.as_str()).unwrap(), None);
@@ -117,16 +137,4 @@ mod tests {
         let error = read("/etc").unwrap_err();
         assert_eq!(error.to_string(), "can't read /etc");
     }
-}
-
-/// Whether a user is in a group, by its own or as a supplementary one. A user id without an account, as subordinate ids
-/// are, is in none; neither is one that can't be looked up.
-pub fn in_group(uid: u32, group: &str) -> bool {
-    let Ok(Some(user)) = User::from_uid(Uid::from_raw(uid)) else {
-        return false;
-    };
-    let (Ok(Some(wanted)), Ok(name)) = (group_id(group), CString::new(user.name)) else {
-        return false;
-    };
-    getgrouplist(&name, user.gid).is_ok_and(|groups| groups.contains(&Gid::from_raw(wanted)))
 }
