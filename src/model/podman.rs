@@ -39,8 +39,6 @@ pub fn run(workspace: &Workspace, machine: &Machine, image: &ImageId) -> Vec<Str
         "--log-driver=passthrough",
         "--cap-drop=all",
         "--security-opt=no-new-privileges",
-        // The unit's TasksMax= is the limit.
-        "--pids-limit=-1",
     ]);
     argv.push(format!("--network={NETWORK}"));
     argv.push(format!("--user={CONTAINER_ID}:{CONTAINER_ID}"));
@@ -160,6 +158,8 @@ pub const CONTAINERS_CONF: &str = r#"[containers]
 # Hooks and devices come from nowhere.
 annotations = []
 devices = []
+# The unit's TasksMax= is the limit.
+pids_limit = 0
 
 [engine]
 cgroup_manager = "cgroupfs"

@@ -6,7 +6,9 @@ pub const SCRIPT: &str = r#"
 say() { printf '%s\t%s\t%s\n' "$1" "$2" "$(printf '%s' "$3" | tr '\t\n' '  ' | cut -c1-200)"; }
 version() {
   name=$1; shift
-  if found=$("$@" </dev/null 2>&1 | head -n 1) && command -v "$1" >/dev/null 2>&1; then say ok "$name" "$found"; else say no "$name" "not found in the image"; fi
+  if ! command -v "$1" >/dev/null 2>&1; then say no "$name" "not found in the image"
+  elif found=$("$@" </dev/null 2>&1); then say ok "$name" "$(printf '%s' "$found" | head -n 1)"
+  else say no "$name" "$(printf '%s' "$found" | tail -n 1)"; fi
 }
 for csm_home in /home/coder /home/coder/project /home/coder/.local/share/code-server; do
   if (umask 077; : >"$csm_home/.csm-test") 2>/dev/null && rm -f "$csm_home/.csm-test"; then say ok "writable $csm_home" "as $(id -un 2>/dev/null || id -u)"; else say no "writable $csm_home" "$(ls -ld "$csm_home" 2>&1)"; fi

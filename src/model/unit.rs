@@ -117,9 +117,28 @@ pub fn denied_networks(machine: &Machine) -> Vec<(IpAddr, u32)> {
             .iter()
             .map(|address| (*address, if address.is_ipv4() { 32 } else { 128 })),
     );
+    // systemd keeps no network that lies within another, so neither does what it is compared with.
+    let within = |inner: &(IpAddr, u32), outer: &(IpAddr, u32)| inner != outer && covers(*outer, inner.0);
+    let all = networks.clone();
+    networks.retain(|network| !all.iter().any(|other| within(network, other)));
     networks.sort_unstable();
     networks.dedup();
     networks
+}
+
+/// Whether a network holds an address. Wider networks only ever stand in the list as link-local ranges.
+fn covers((network, prefix): (IpAddr, u32), address: IpAddr) -> bool {
+    match (network, address) {
+        (IpAddr::V4(network), IpAddr::V4(address)) => {
+            let shift = 32 - prefix.min(32);
+            shift == 32 || network.to_bits() >> shift == address.to_bits() >> shift
+        }
+        (IpAddr::V6(network), IpAddr::V6(address)) => {
+            let shift = 128 - prefix.min(128);
+            shift == 128 || network.to_bits() >> shift == address.to_bits() >> shift
+        }
+        _ => false,
+    }
 }
 
 impl Live {
@@ -142,6 +161,8 @@ impl Live {
             ("CPUQuotaPerSecUSec", Value::U64(limits.cpu_quota_usec)),
             ("CPUWeight", Value::U64(limits.cpu_weight)),
             ("TasksMax", Value::U64(limits.tasks_max)),
+            // A list is added to what is there; an empty one clears it first.
+            ("IPAddressDeny", Value::Networks(Vec::new())),
             ("IPAddressDeny", Value::Networks(self.denied.clone())),
         ]
     }

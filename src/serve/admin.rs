@@ -119,7 +119,7 @@ async fn start<E: Engine>(
     Path(name): Path<String>,
 ) -> Result<Json<api::WorkspaceStatus>, Refusal> {
     let name = known(&app, &name)?;
-    tracing::info!(workspace = %name, uid = peer.uid, "start asked for");
+    tracing::info!(workspace = %name, uid = peer.uid, "{name}: start asked for by user {}", peer.uid);
     if app
         .controller
         .config()
@@ -139,7 +139,7 @@ async fn stop<E: Engine>(
     Path(name): Path<String>,
 ) -> Result<Json<api::WorkspaceStatus>, Refusal> {
     let name = known(&app, &name)?;
-    tracing::info!(workspace = %name, uid = peer.uid, "stop asked for");
+    tracing::info!(workspace = %name, uid = peer.uid, "{name}: stop asked for by user {}", peer.uid);
     app.controller.intend(&name, false, "csm stop")?;
     status_of(&app, &name)
 }
@@ -150,7 +150,7 @@ async fn restart<E: Engine>(
     Path(name): Path<String>,
 ) -> Result<Json<api::WorkspaceStatus>, Refusal> {
     let name = known(&app, &name)?;
-    tracing::info!(workspace = %name, uid = peer.uid, "restart asked for");
+    tracing::info!(workspace = %name, uid = peer.uid, "{name}: restart asked for by user {}", peer.uid);
     if app
         .controller
         .config()

@@ -114,10 +114,17 @@ pub struct Worker<E> {
     /// When the running editor was started or first seen; nothing while it is stopped on purpose.
     alive: Option<Instant>,
     deaths: u32,
-    /// Not before then is a dead editor started again.
-    not_before: Option<Instant>,
+    /// After a failure or a death nothing is tried before then; removing things is never put off.
+    pause: Option<Pause>,
     /// The newest request that the look under way has seen.
     serving: u64,
+    /// What was wanted at the last look; a change of it ends a pause.
+    wanted: Option<Workspace>,
+}
+
+struct Pause {
+    until: Instant,
+    why: Trouble,
 }
 
 impl<E: Engine> Worker<E> {
@@ -139,8 +146,9 @@ impl<E: Engine> Worker<E> {
             failures: 0,
             alive: None,
             deaths: 0,
-            not_before: None,
+            pause: None,
             serving: 0,
+            wanted: None,
         };
         (worker, handle)
     }
@@ -172,21 +180,23 @@ impl<E: Engine> Worker<E> {
     /// Looks and acts until there is nothing to do. Says after how long to look again by itself.
     async fn pass(&mut self, token: &CancellationToken) -> Option<Duration> {
         for _ in 0..ROUNDS {
-            self.serving = self.handle.asked.load(Ordering::SeqCst);
             let wanted = self.wanted();
+            self.end_pause_if_asked(wanted.as_ref());
             let seen = self.context.engine.observe(&self.name, wanted.as_ref()).await;
             let image = self.context.image.borrow().clone();
             let machine = self.context.desired.borrow().machine.clone();
             let mut plan = plan::workspace(wanted.as_ref(), &seen, &image, &machine);
             self.restart_if_asked(&mut plan, &seen);
-            let pause = self.note_death(wanted.as_ref(), &seen);
+            self.note_death(wanted.as_ref(), &seen);
+            let pause = self.pause.as_ref().map(|pause| pause.until.saturating_duration_since(Instant::now()));
             if pause.is_some() {
-                // Whatever it takes to start it can wait as well.
                 plan.steps.retain(Step::takes_away);
             }
-            self.publish(wanted.as_ref(), &seen, &plan, None);
+            self.publish(wanted.as_ref(), &seen, &plan);
             if plan.steps.is_empty() {
-                self.failures = if plan.blocked.is_empty() { 0 } else { self.failures };
+                if pause.is_none() && plan.blocked.is_empty() && plan.unknown.is_empty() {
+                    self.failures = 0;
+                }
                 self.looked();
                 return pause.or((!plan.unknown.is_empty()).then_some(UNSEEN));
             }
@@ -199,17 +209,9 @@ impl<E: Engine> Worker<E> {
                     // What is wanted has changed meanwhile: look again.
                     None => break,
                     Some(Err(error)) => {
-                        let action = step.describe();
-                        // The journal shows messages, not fields, unless it is asked for them: say it in both.
-                        tracing::warn!(workspace = %self.name, action, error = %Chain(&error), "{}: {}", self.name, Chain(&error));
-                        self.failures += 1;
-                        let mut trouble = error.trouble;
-                        if trouble.message.is_empty() {
-                            trouble.message = error.doing;
-                        }
-                        self.publish(wanted.as_ref(), &seen, &plan, Some(trouble));
-                        self.looked();
-                        return Some(backoff(self.failures));
+                        self.fail(step, error);
+                        // The next look is for the status alone: the pause has begun.
+                        break;
                     }
                 }
             }
@@ -217,6 +219,25 @@ impl<E: Engine> Worker<E> {
         tracing::warn!(workspace = %self.name, "{}: the plan did not become empty", self.name);
         self.looked();
         Some(UNSEEN)
+    }
+
+    fn fail(&mut self, step: &Step, error: crate::host::EngineError) {
+        let action = step.describe();
+        // The journal shows messages, not fields, unless it is asked for them: say it in both.
+        tracing::warn!(workspace = %self.name, action, error = %Chain(&error), "{}: {}", self.name, Chain(&error));
+        self.failures += 1;
+        self.pause = Some(Pause { until: Instant::now() + backoff(self.failures), why: error.trouble });
+    }
+
+    /// A pause ends with its time, with a request, or when something else is wanted.
+    fn end_pause_if_asked(&mut self, wanted: Option<&Workspace>) {
+        let asked = self.handle.asked.load(Ordering::SeqCst);
+        let over = self.pause.as_ref().is_some_and(|pause| pause.until <= Instant::now());
+        if over || asked > self.serving || self.wanted.as_ref() != wanted {
+            self.pause = None;
+        }
+        self.serving = asked;
+        self.wanted = wanted.cloned();
     }
 
     /// Takes one step; nothing when it was given up because something else is wanted now.
@@ -260,29 +281,26 @@ impl<E: Engine> Worker<E> {
     }
 
     /// An editor that ended although it should run is started at once the first time, then after a growing pause.
-    fn note_death(&mut self, wanted: Option<&Workspace>, seen: &Sighting) -> Option<Duration> {
-        let should_run = wanted.is_some_and(Workspace::should_run);
+    fn note_death(&mut self, wanted: Option<&Workspace>, seen: &Sighting) {
         match &seen.service {
             Fact::Known(Service::Running(_)) => {
                 self.alive.get_or_insert_with(Instant::now);
-                self.not_before = None;
-            }
-            Fact::Known(Service::Absent) if should_run => {
-                if let Some(born) = self.alive.take() {
-                    self.deaths = if born.elapsed() > STEADY { 1 } else { self.deaths + 1 };
-                    tracing::warn!(workspace = %self.name, deaths = self.deaths, "{}: the editor ended by itself", self.name);
-                    self.not_before = (self.deaths > 1).then(|| Instant::now() + backoff(self.deaths - 1));
-                }
             }
             Fact::Known(Service::Absent) => {
-                self.alive = None;
-                self.not_before = None;
+                let Some(born) = self.alive.take().filter(|_| wanted.is_some_and(Workspace::should_run)) else { return };
+                self.deaths = if born.elapsed() > STEADY { 1 } else { self.deaths + 1 };
+                tracing::warn!(workspace = %self.name, deaths = self.deaths, "{}: the editor ended by itself", self.name);
+                if self.deaths > 1 {
+                    let why = Trouble::new(
+                        "editor-exited",
+                        format!("the editor ended {} times by itself; it is started again after a pause", self.deaths),
+                        format!("`csm logs {0}` shows its last words; `csm restart {0}` tries at once", self.name),
+                    );
+                    self.pause = Some(Pause { until: Instant::now() + backoff(self.deaths - 1), why });
+                }
             }
             _ => {}
         }
-        self.not_before
-            .map(|at| at.saturating_duration_since(Instant::now()))
-            .filter(|pause| !pause.is_zero())
     }
 
     fn looked(&self) {
@@ -307,24 +325,10 @@ impl<E: Engine> Worker<E> {
         });
     }
 
-    fn publish(&self, wanted: Option<&Workspace>, seen: &Sighting, plan: &WorkspacePlan, failure: Option<Trouble>) {
+    fn publish(&self, wanted: Option<&Workspace>, seen: &Sighting, plan: &WorkspacePlan) {
         let mut findings = plan.blocked.clone();
-        let failed = failure.is_some();
-        findings.extend(failure);
-        if self.not_before.is_some() {
-            findings.push(Trouble::new(
-                "editor-exited",
-                format!(
-                    "the editor ended {} times by itself; it is started again after a pause",
-                    self.deaths
-                ),
-                format!(
-                    "`csm logs {0}` shows its last words; `csm restart {0}` tries at once",
-                    self.name
-                ),
-            ));
-        }
-        let state = state(wanted, &seen.service, seen, plan, failed || self.not_before.is_some());
+        findings.extend(self.pause.as_ref().map(|pause| pause.why.clone()));
+        let state = state(wanted, &seen.service, seen, plan, self.pause.is_some());
         let running = match &seen.service {
             Fact::Known(Service::Running(running)) => Some((**running).clone()),
             _ => None,
