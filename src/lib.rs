@@ -12,12 +12,14 @@ pub mod model {
     pub mod config;
     pub mod desired;
     pub mod doctor;
+    pub mod layout;
     pub mod names;
     pub mod nginx;
     pub mod plan;
     pub mod podman;
     pub mod size;
     pub mod status;
+    pub mod systemd;
     pub mod unit;
 }
 
@@ -30,8 +32,12 @@ pub mod host;
 pub mod serve {
     pub mod admin;
     pub mod daemon;
+    pub mod failpoint;
     pub mod gateway;
     pub mod gateway_socket;
+    pub mod http;
+    pub mod nginx;
+    pub mod passwords;
     pub mod reconcile;
     pub mod worker;
 }

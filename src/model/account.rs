@@ -42,7 +42,11 @@ pub enum AccountProblem {
     #[error("the account {account} has no range of {IDS_NEEDED} ids in {file}")]
     NoSubordinateIds { account: AccountName, file: &'static str },
     #[error("the range of {account} in {file} overlaps that of {other}")]
-    Overlap { account: AccountName, file: &'static str, other: String },
+    Overlap {
+        account: AccountName,
+        file: &'static str,
+        other: String,
+    },
 }
 
 impl AccountProblem {
@@ -51,19 +55,26 @@ impl AccountProblem {
         match self {
             Self::Missing(account) => (
                 "account-missing",
-                format!("create it: useradd --system --user-group --shell /usr/sbin/nologin {account}, then give it subordinate ids"),
+                format!(
+                    "create it: useradd --system --user-group --shell /usr/sbin/nologin {account}, then give it subordinate ids"
+                ),
             ),
-            Self::IsRoot(account) => ("account-root", format!("give {account} a user id of its own, or name another account")),
-            Self::IsAdmin { account, group } => {
-                ("account-admin", format!("take {account} out of the group {group}: gpasswd --delete {account} {group}"))
-            }
+            Self::IsRoot(account) => (
+                "account-root",
+                format!("give {account} a user id of its own, or name another account"),
+            ),
+            Self::IsAdmin { account, group } => (
+                "account-admin",
+                format!("take {account} out of the group {group}: gpasswd --delete {account} {group}"),
+            ),
             Self::NoSubordinateIds { account, file } => (
                 "subordinate-ids-missing",
                 format!("add a line {account}:START:{IDS_NEEDED} to {file}, START being above every other range"),
             ),
-            Self::Overlap { account, file, .. } => {
-                ("subordinate-ids-overlap", format!("give {account} a range in {file} that no other line touches"))
-            }
+            Self::Overlap { account, file, .. } => (
+                "subordinate-ids-overlap",
+                format!("give {account} a range in {file} that no other line touches"),
+            ),
         }
     }
 }
