@@ -37,9 +37,7 @@ const CHECKS_MAX: usize = 4;
 
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
-    #[error(
-        "no unix socket was handed over to listen on; start code-server-multi-gateway.socket, which starts this service"
-    )]
+    #[error("no unix socket was handed over to listen on")]
     NoListener(#[source] Option<std::io::Error>),
     #[error("the socket that was handed over can't be listened on")]
     Listener(#[source] std::io::Error),
@@ -49,6 +47,19 @@ pub enum GatewayError {
     Password(#[from] PasswordError),
     #[error("the process can't be protected from being read by others of its account")]
     Protect(#[source] std::io::Error),
+}
+
+impl GatewayError {
+    /// What to do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::NoListener(_) | Self::Listener(_) => {
+                "start code-server-multi-gateway.socket; it starts this service when it is needed"
+            }
+            Self::StateDirectory { .. } => "the directory must belong to the account that the gateway runs as",
+            Self::Password(_) | Self::Protect(_) => "`csm doctor` checks the host",
+        }
+    }
 }
 
 pub struct GatewayOptions {

@@ -93,14 +93,14 @@ pub async fn submit_out(State(gateway): State<Arc<Gateway>>, headers: HeaderMap)
 /// Checks a password within all limits; on success the session is written down and its cookie comes back.
 async fn attempt(gateway: &Gateway, facts: &Facts<'_>, password: Secret) -> Result<HeaderValue, Notice> {
     let workspace = &facts.workspace;
+    if !gateway.first_sync().await {
+        tracing::warn!(workspace = %workspace, "nobody can sign in before the daemon was heard of");
+        return Err(Notice::Busy(SOON));
+    }
     match password.expose().len() {
         0 => return Err(Notice::Empty),
         length if length > PASSWORD_MAX => return Err(Notice::Wrong),
         _ => {}
-    }
-    if !gateway.first_sync().await {
-        tracing::warn!(workspace = %workspace, "nobody can sign in before the daemon was heard of");
-        return Err(Notice::Busy(SOON));
     }
     let source = facts.source();
     let (paid, string) = {
