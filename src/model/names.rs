@@ -65,6 +65,13 @@ checked_name! {
     ImageId, check_image_id
 }
 
+impl AccountName {
+    /// The name of one of our own service accounts, which [`AccountName::parse`] refuses for workspaces.
+    pub fn service(name: &'static str) -> Self {
+        Self(name.to_owned())
+    }
+}
+
 impl HostName {
     /// The host name of a workspace. The configuration refuses a domain so long that this could pass 253 characters.
     pub fn of_workspace(name: &WorkspaceName, domain: &Self) -> Self {

@@ -2,6 +2,7 @@
 //! It is told that something may have changed, never what: the same look serves every reason.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, watch};
@@ -41,8 +42,8 @@ pub struct Report {
     pub unknown: Vec<String>,
     /// Neither in the configuration nor present on the host: nothing is left to do for it.
     pub gone: bool,
-    /// How many looks it has completed; tells a caller that what it asked for has been seen.
-    pub looks: u64,
+    /// The number of the last request ([`Handle::asked`]) that was worked off.
+    pub served: u64,
 }
 
 impl Report {
@@ -56,7 +57,7 @@ impl Report {
             steps: Vec::new(),
             unknown: Vec::new(),
             gone: false,
-            looks: 0,
+            served: 0,
         }
     }
 }
@@ -74,8 +75,12 @@ pub struct Handle {
     pub kick: Arc<Notify>,
     /// What is wanted has changed: give up waiting for what was wanted before.
     pub changed: Arc<Notify>,
+    /// Rises with each request; the worker is busy while its report has served fewer.
+    pub asked: Arc<AtomicU64>,
+    /// Ends the worker, once nothing is left to look after.
+    pub token: CancellationToken,
     /// Stop once, although it should run; the next look starts it.
-    pub restart: Arc<std::sync::atomic::AtomicBool>,
+    pub restart: Arc<AtomicBool>,
     pub report: watch::Receiver<Report>,
 }
 
@@ -111,14 +116,18 @@ pub struct Worker<E> {
     deaths: u32,
     /// Not before then is a dead editor started again.
     not_before: Option<Instant>,
+    /// The newest request that the look under way has seen.
+    serving: u64,
 }
 
 impl<E: Engine> Worker<E> {
-    pub fn new(name: WorkspaceName, context: Context<E>) -> (Self, Handle) {
+    pub fn new(name: WorkspaceName, context: Context<E>, token: CancellationToken) -> (Self, Handle) {
         let (report, receiver) = watch::channel(Report::new());
         let handle = Handle {
             kick: Arc::new(Notify::new()),
             changed: Arc::new(Notify::new()),
+            asked: Arc::default(),
+            token,
             restart: Arc::default(),
             report: receiver,
         };
@@ -131,12 +140,14 @@ impl<E: Engine> Worker<E> {
             alive: None,
             deaths: 0,
             not_before: None,
+            serving: 0,
         };
         (worker, handle)
     }
 
     /// Works until the token is cancelled. A step that is under way is finished first, unless it only waits.
-    pub async fn run(mut self, token: CancellationToken) {
+    pub async fn run(mut self) {
+        let token = self.handle.token.clone();
         loop {
             let pause = self.pass(&token).await;
             let sleep = async {
@@ -161,6 +172,7 @@ impl<E: Engine> Worker<E> {
     /// Looks and acts until there is nothing to do. Says after how long to look again by itself.
     async fn pass(&mut self, token: &CancellationToken) -> Option<Duration> {
         for _ in 0..ROUNDS {
+            self.serving = self.handle.asked.load(Ordering::SeqCst);
             let wanted = self.wanted();
             let seen = self.context.engine.observe(&self.name, wanted.as_ref()).await;
             let image = self.context.image.borrow().clone();
@@ -169,7 +181,8 @@ impl<E: Engine> Worker<E> {
             self.restart_if_asked(&mut plan, &seen);
             let pause = self.note_death(wanted.as_ref(), &seen);
             if pause.is_some() {
-                plan.steps.clear();
+                // Whatever it takes to start it can wait as well.
+                plan.steps.retain(Step::takes_away);
             }
             self.publish(wanted.as_ref(), &seen, &plan, None);
             if plan.steps.is_empty() {
@@ -235,7 +248,7 @@ impl<E: Engine> Worker<E> {
 
     /// A restart is a stop in front of the usual plan; the round after it starts what should run.
     fn restart_if_asked(&mut self, plan: &mut WorkspacePlan, seen: &Sighting) {
-        let asked = self.handle.restart.swap(false, std::sync::atomic::Ordering::SeqCst);
+        let asked = self.handle.restart.swap(false, Ordering::SeqCst);
         if asked && matches!(seen.service, Fact::Known(Service::Running(_) | Service::Starting)) {
             plan.steps = vec![Step::UnlinkFront, Step::Stop];
         }
@@ -262,11 +275,13 @@ impl<E: Engine> Worker<E> {
             }
             _ => {}
         }
-        self.not_before.map(|at| at.saturating_duration_since(Instant::now())).filter(|pause| !pause.is_zero())
+        self.not_before
+            .map(|at| at.saturating_duration_since(Instant::now()))
+            .filter(|pause| !pause.is_zero())
     }
 
     fn looked(&self) {
-        self.report.send_modify(|report| report.looks += 1);
+        self.report.send_modify(|report| report.served = self.serving);
     }
 
     /// The state that a step leads through.
@@ -294,8 +309,14 @@ impl<E: Engine> Worker<E> {
         if self.not_before.is_some() {
             findings.push(Trouble::new(
                 "editor-exited",
-                format!("the editor ended {} times by itself; it is started again after a pause", self.deaths),
-                format!("`csm logs {0}` shows its last words; `csm restart {0}` tries at once", self.name),
+                format!(
+                    "the editor ended {} times by itself; it is started again after a pause",
+                    self.deaths
+                ),
+                format!(
+                    "`csm logs {0}` shows its last words; `csm restart {0}` tries at once",
+                    self.name
+                ),
             ));
         }
         let state = state(wanted, &seen.service, seen, plan, failed || self.not_before.is_some());
