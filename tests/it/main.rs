@@ -1,2 +1,3 @@
 //! (being written)
 mod cli;
+mod gateway;
