@@ -11,6 +11,7 @@ use crate::api::PasswordString;
 use crate::cli::client::Client;
 use crate::cli::error::CliError;
 use crate::cli::{Outcome, Screen};
+use crate::model::auth::{PASSWORD_MAX, hash_password};
 use crate::model::names::WorkspaceName;
 
 /// Characters that nobody mistakes for another when reading them aloud or from paper: no 0 or o, no 1, i or l.
@@ -19,7 +20,6 @@ const GROUPS: usize = 4;
 const GROUP: usize = 5;
 
 const SHORTEST: usize = 8;
-const LONGEST: usize = 1024;
 
 pub async fn run(
     client: &Client,
@@ -129,9 +129,9 @@ impl Drop for Silence {
 
 /// One line, without its newline.
 fn first_line(input: impl BufRead) -> Result<Zeroizing<Vec<u8>>, CliError> {
-    let mut line = Zeroizing::new(Vec::with_capacity(LONGEST + 2));
+    let mut line = Zeroizing::new(Vec::with_capacity(PASSWORD_MAX + 2));
     input
-        .take(LONGEST as u64 + 2)
+        .take(PASSWORD_MAX as u64 + 2)
         .read_until(b'\n', &mut line)
         .map_err(|source| CliError::Machine {
             doing: "read standard input",
@@ -153,8 +153,8 @@ fn checked(password: Zeroizing<Vec<u8>>) -> Result<Zeroizing<Vec<u8>>, CliError>
     match password.len() {
         0 => refuse("the password is empty".to_owned()),
         1..SHORTEST => refuse(format!("the password is shorter than {SHORTEST} characters")),
-        SHORTEST..=LONGEST => Ok(password),
-        _ => refuse(format!("the password is longer than {LONGEST} bytes")),
+        SHORTEST..=PASSWORD_MAX => Ok(password),
+        _ => refuse(format!("the password is longer than {PASSWORD_MAX} bytes")),
     }
 }
 
@@ -187,17 +187,6 @@ fn random(mut fill: impl FnMut(&mut [u8]) -> Result<(), CliError>) -> Result<Zer
             }
         }
     }
-}
-
-// TODO(merge): `model::auth::hash_password` takes its place.
-fn hash_password(password: &[u8], salt: &[u8]) -> Result<String, String> {
-    use argon2::PasswordHasher;
-    let params = argon2::Params::new(19 * 1024, 2, 1, None).map_err(|error| error.to_string())?;
-    let argon2 = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
-    let hash: argon2::PasswordHash = argon2
-        .hash_password_with_salt(password, salt)
-        .map_err(|error| error.to_string())?;
-    Ok(hash.to_string())
 }
 
 #[cfg(test)]

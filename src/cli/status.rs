@@ -1,7 +1,8 @@
 //! `csm status`: all workspaces as a table with what is wrong below it, or one workspace in full.
 
 use crate::api::{Status, WorkspaceStatus};
-use crate::cli::text::{self, BAD, HEAD, Look, WAIT, count, finding, printable, problem, size};
+use crate::cli::text::{self, BAD, HEAD, Look, WAIT, count, finding, printable, problem};
+use crate::model::size::{format_bytes_rounded, format_cores};
 
 const NOTHING: &str = "-";
 
@@ -34,7 +35,11 @@ fn table(workspaces: &[WorkspaceStatus], look: Look) -> String {
             look.state(workspace.state),
             look.ago(&workspace.since),
             workspace.memory_bytes.map_or(NOTHING.to_owned(), |used| {
-                format!("{} of {}", size(used), size(workspace.limits.memory_max))
+                format!(
+                    "{} of {}",
+                    format_bytes_rounded(used),
+                    format_bytes_rounded(workspace.limits.memory_max)
+                )
             }),
             if workspace.pending.is_empty() {
                 NOTHING.to_owned()
@@ -111,8 +116,12 @@ fn findings(workspace: &WorkspaceStatus, look: Look) -> String {
 pub fn one(workspace: &WorkspaceStatus, look: Look) -> String {
     let limits = &workspace.limits;
     let memory = match workspace.memory_bytes {
-        Some(used) => format!("{} of {}", size(used), size(limits.memory_max)),
-        None => format!("at most {}", size(limits.memory_max)),
+        Some(used) => format!(
+            "{} of {}",
+            format_bytes_rounded(used),
+            format_bytes_rounded(limits.memory_max)
+        ),
+        None => format!("at most {}", format_bytes_rounded(limits.memory_max)),
     };
     let intent = &workspace.intent;
     let decided = match &intent.at {
@@ -141,13 +150,17 @@ pub fn one(workspace: &WorkspaceStatus, look: Look) -> String {
             "Memory",
             format!(
                 "{memory}, slowed down above {}{}",
-                size(limits.memory_high),
+                format_bytes_rounded(limits.memory_high),
                 kept(limits.memory_low)
             ),
         ),
         (
             "Processor",
-            format!("{} cores, weight {}", cores(limits.cpu_quota_usec), limits.cpu_weight),
+            format!(
+                "{} cores, weight {}",
+                format_cores(limits.cpu_quota_usec),
+                limits.cpu_weight
+            ),
         ),
         ("Tasks", format!("at most {}", limits.tasks_max)),
     ];
@@ -190,14 +203,8 @@ fn kept(memory_low: u64) -> String {
     if memory_low == 0 {
         String::new()
     } else {
-        format!(", {} kept for it", size(memory_low))
+        format!(", {} kept for it", format_bytes_rounded(memory_low))
     }
-}
-
-/// `1.5`: millionths of a core without trailing zeros.
-pub fn cores(micros: u64) -> String {
-    let text = format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000);
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 fn list(words: &[String]) -> String {
@@ -405,17 +412,5 @@ mod tests {
         let machine = status(vec![workspace("dan", State::Failed)]);
         assert!(all(&machine, coloured).contains("\u{1b}[1m\u{1b}[31mfailed\u{1b}[0m"));
         assert!(!all(&machine, look()).contains('\u{1b}'));
-    }
-
-    #[test]
-    fn cores_are_written_short() {
-        for (micros, text) in [
-            (1_500_000, "1.5"),
-            (2_000_000, "2"),
-            (50_000, "0.05"),
-            (10_000_000, "10"),
-        ] {
-            assert_eq!(cores(micros), text);
-        }
     }
 }

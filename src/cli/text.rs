@@ -70,21 +70,6 @@ pub fn table(rows: &[Vec<String>]) -> String {
         .collect()
 }
 
-// TODO(merge): `model::size::format_bytes_rounded` takes its place.
-pub fn size(bytes: u64) -> String {
-    let Some((unit, shift)) = [("T", 40), ("G", 30), ("M", 20), ("K", 10)]
-        .into_iter()
-        .find(|(_, shift)| bytes >> shift > 0)
-    else {
-        return bytes.to_string();
-    };
-    let tenths = (u128::from(bytes) * 10) >> shift;
-    match (tenths / 10, tenths % 10) {
-        (whole @ 10.., _) | (whole, 0) => format!("{whole}{unit}"),
-        (whole, tenth) => format!("{whole}.{tenth}{unit}"),
-    }
-}
-
 /// `1 problem`, `2 problems`.
 pub fn count(number: usize, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })

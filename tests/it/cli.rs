@@ -303,3 +303,79 @@ fn wrong_usage_is_code_2_and_asks_nothing() {
     }
     assert_eq!(admin.requests(), [""; 0]);
 }
+
+#[test]
+fn every_problem_of_a_configuration_is_shown_with_code_2() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config.toml");
+    std::fs::write(&file, "domain = \"Code\"\nfrobnicate = 1\n").unwrap();
+    let done = run(fake::program().arg("check-config").arg(&file));
+    assert_eq!((done.code, done.stdout.as_str()), (2, ""));
+    let lines: Vec<&str> = done.stderr.lines().collect();
+    assert!(
+        lines[0].starts_with(&format!("csm: {} has ", file.display())),
+        "{}",
+        done.stderr
+    );
+    assert!(lines[0].ends_with(" problems"), "{}", done.stderr);
+    for key in ["domain: ", "frobnicate: "] {
+        let at = lines.iter().position(|line| line.starts_with(key));
+        let at = at.unwrap_or_else(|| panic!("{key} is not in {}", done.stderr));
+        assert!(lines[at + 1].starts_with("  Hint: "), "{}", done.stderr);
+    }
+    let done = run(fake::program().args(["check-config", "--json"]).arg(&file));
+    assert_eq!(done.code, 2);
+    let json: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
+    assert_eq!(json["ok"], false);
+    assert!(
+        json["problems"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|problem| problem["key"] == "frobnicate"),
+        "{json}"
+    );
+}
+
+#[test]
+fn a_configuration_that_is_fine_is_said_to_be() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config.toml");
+    std::fs::write(&file, GOOD).unwrap();
+    let done = run(fake::program().arg("check-config").arg(&file));
+    assert_eq!(
+        (done.code, done.stdout, done.stderr.as_str()),
+        (
+            0,
+            format!("{} is fine: 1 workspace under code.example.org\n", file.display()),
+            ""
+        )
+    );
+    let done = run(fake::program().args(["check-config", "--json"]).arg(&file));
+    assert_eq!(done.code, 0);
+    let json: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
+    assert_eq!(json, json!({ "path": file, "ok": true, "problems": [] }));
+}
+
+#[test]
+fn a_configuration_that_is_not_there_is_code_2() {
+    let done = run(fake::program().args(["check-config", "/nonexistent/config.toml"]));
+    assert_eq!(done.code, 2);
+    assert_eq!(
+        done.stderr,
+        "csm: can't read /nonexistent/config.toml: No such file or directory (os error 2)\n"
+    );
+}
+
+const GOOD: &str = r#"
+domain = "code.example.org"
+
+[image]
+name = "localhost/workspace:1"
+
+[nginx]
+certificate = "/etc/ssl/code/fullchain.pem"
+certificate_key = "/etc/ssl/code/privkey.pem"
+
+[workspaces.dan]
+"#;
