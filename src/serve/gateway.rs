@@ -20,6 +20,7 @@ use std::time::{Duration, SystemTime};
 use rustix::process::DumpableBehavior;
 use sd_notify::NotifyState;
 use tokio::time::Instant;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -169,6 +170,25 @@ impl Gateway {
 /// Seconds since 1970, for what outlives the process.
 pub fn unix_time() -> u64 {
     SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_secs())
+}
+
+/// For whoever starts it by hand.
+pub const HINT: &str = "it is started by systemd: systemctl start code-server-multi-gateway.socket";
+
+/// Runs as systemd started it, until SIGTERM.
+pub async fn run_as_service() -> Result<(), GatewayError> {
+    let options = GatewayOptions::from_systemd()?;
+    let shutdown = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate()).map_err(GatewayError::Listener)?;
+    let asked = async {
+        terminate.recv().await;
+        shutdown.cancel();
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        result = run(options, shutdown.clone()) => result,
+        () = asked => Ok(()),
+    }
 }
 
 /// Answers nginx until `shutdown`, then finishes what is being answered and writes the sessions down.
