@@ -77,6 +77,10 @@ pub struct WorkspaceStatus {
     pub name: String,
     pub url: String,
     pub state: State,
+    /// Whether the daemon is still at work on something it was asked for, so that `state` is not its last word.
+    /// Set before the answer to start, stop or restart; cleared with the state that the work ended in.
+    #[serde(default)]
+    pub busy: bool,
     /// Since when it is in this state, as far as this daemon saw (RFC 3339).
     pub since: String,
     pub account: String,
@@ -135,7 +139,7 @@ pub struct IntentStatus {
 }
 
 /// Bytes, and processor time in millionths of a core.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LimitsStatus {
     pub memory_max: u64,
     pub memory_high: u64,

@@ -12,12 +12,15 @@ pub mod model {
     pub mod config;
     pub mod desired;
     pub mod doctor;
+    pub mod layout;
     pub mod names;
     pub mod nginx;
     pub mod plan;
     pub mod podman;
+    pub mod probe;
     pub mod size;
     pub mod status;
+    pub mod systemd;
     pub mod unit;
 }
 
@@ -29,10 +32,16 @@ pub mod host;
 /// The long-running loops of the services.
 pub mod serve {
     pub mod admin;
+    pub mod app;
     pub mod daemon;
+    pub mod failpoint;
     pub mod gateway;
     pub mod gateway_socket;
+    pub mod http;
+    pub mod nginx;
+    pub mod passwords;
     pub mod reconcile;
+    pub mod waiter;
     pub mod worker;
 }
 

@@ -1,2 +1,92 @@
-//! (being written)
-fn main() {}
+//! `csm`: arguments, logging, runtime, and one match. The only place that turns errors into exit codes.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use code_server_multi::cli::args::{Arguments, Command, Service};
+use code_server_multi::cli::error::{CliError, Kind};
+use code_server_multi::cli::{self, Outcome, Screen};
+use code_server_multi::serve;
+use code_server_multi::serve::daemon::{self, DaemonError, DaemonOptions};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, fmt};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let screen = Screen::new(arguments.json);
+    let result = logging(&arguments).and_then(|()| run(arguments, &screen));
+    let error = match result {
+        Ok(Outcome::Done) => return ExitCode::SUCCESS,
+        Ok(Outcome::Failed) => return ExitCode::from(1),
+        Err(error) => error,
+    };
+    if error.kind() != Kind::Quiet {
+        screen.note(&error.report());
+    }
+    ExitCode::from(match error.kind() {
+        Kind::Quiet => 0,
+        Kind::Failed => 1,
+        Kind::Configuration => 2,
+        Kind::Unreachable => 3,
+    })
+}
+
+fn run(arguments: Arguments, screen: &Screen) -> Result<Outcome, CliError> {
+    // One thread: the services spend their time waiting, and each thread would cost memory.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| CliError::Machine {
+            doing: "make a runtime",
+            source: source.into(),
+        })?;
+    runtime.block_on(async {
+        match arguments.command {
+            Command::Service(service) => serve(service).await,
+            Command::Verb(verb) => cli::run(verb, arguments.socket, screen).await,
+        }
+    })
+}
+
+async fn serve(service: Service) -> Result<Outcome, CliError> {
+    match service {
+        Service::Daemon(options) => match daemon::run(DaemonOptions { config: options.config }).await {
+            Ok(()) => Ok(Outcome::Done),
+            Err(DaemonError::Configuration { path, problems }) => {
+                let problems = problems.iter().map(serve::app::wire_problem).collect();
+                Err(CliError::Configuration { path, problems })
+            }
+            Err(error) => Err(CliError::Service {
+                hint: error.hint(),
+                source: error.into(),
+            }),
+        },
+        Service::Gateway => Err(CliError::Input {
+            message: "no gateway yet".into(),
+            hint: "",
+        }),
+        Service::ExecWhenTold { command } => Err(CliError::Machine {
+            doing: "become the command",
+            source: serve::waiter::wait_and_become(&command).into(),
+        }),
+    }
+}
+
+fn logging(arguments: &Arguments) -> Result<(), CliError> {
+    let filter = EnvFilter::try_new(arguments.log_filter()).map_err(|error| CliError::Input {
+        message: format!("the log filter can't be read: {error}"),
+        hint: "write a level such as info, or TARGET=LEVEL with commas between",
+    })?;
+    // systemd sets this when it reads our standard error (systemd.exec(5)); the journal then takes fields as well.
+    let journal = std::env::var_os("JOURNAL_STREAM").and_then(|_| tracing_journald::layer().ok());
+    let plain = journal
+        .is_none()
+        .then(|| fmt::layer().with_writer(std::io::stderr).with_ansi(false));
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(journal)
+        .with(plain)
+        .init();
+    Ok(())
+}

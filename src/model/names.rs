@@ -1,6 +1,9 @@
 //! Checked names: whoever holds one of these types holds a value of its grammar.
 //! Everything that ends in a path, a unit name, a host name or a command line is built from them.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 
 /// Why a text is not a name of its kind; says the rule, not the value.
@@ -45,7 +48,7 @@ checked_name! {
     WorkspaceName, check_workspace
 }
 checked_name! {
-    /// A Linux account that may run a workspace: `^[a-z_][a-z0-9_-]*$`, at most 31 characters, not root and not one of ours.
+    /// A Linux account that may run a workspace: `^[a-z_][a-z0-9_-]*$`, at most 31 characters, not root, nobody or one of ours.
     AccountName, check_account
 }
 checked_name! {
@@ -57,12 +60,26 @@ checked_name! {
     VariableName, check_variable
 }
 checked_name! {
-    /// An image reference as Podman takes it: printable, without blanks, not starting with `-`, at most 255 characters.
+    /// An image reference as Podman takes it, without a transport, at most 255 characters.
     ImageRef, check_image_ref
 }
 checked_name! {
     /// The id of an image: 64 lower-case hexadecimal digits.
     ImageId, check_image_id
+}
+
+impl AccountName {
+    /// The name of one of our own service accounts, which [`AccountName::parse`] refuses for workspaces.
+    pub fn service(name: &'static str) -> Self {
+        Self(name.to_owned())
+    }
+}
+
+impl HostName {
+    /// The host name of a workspace. The configuration refuses a domain so long that this could pass 253 characters.
+    pub fn of_workspace(name: &WorkspaceName, domain: &Self) -> Self {
+        Self(format!("{name}.{domain}"))
+    }
 }
 
 fn rule(holds: bool, rule: &'static str) -> Result<(), NameError> {
@@ -72,7 +89,9 @@ fn rule(holds: bool, rule: &'static str) -> Result<(), NameError> {
 fn is_label(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= 63
-        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         && !text.starts_with('-')
         && !text.ends_with('-')
 }
@@ -82,25 +101,40 @@ fn check_workspace(text: &str) -> Result<(), NameError> {
         is_label(text) && text.starts_with(|c: char| c.is_ascii_lowercase()) && !text.contains("--"),
         "a workspace name is lower-case letters and digits with single hyphens between, starting with a letter",
     )?;
-    rule(text.len() <= WORKSPACE_NAME_MAX, "a workspace name has at most 27 characters")?;
-    rule(!RESERVED.contains(&text), "admin, portal, www, api and auth are reserved")
+    rule(
+        text.len() <= WORKSPACE_NAME_MAX,
+        "a workspace name has at most 27 characters",
+    )?;
+    rule(
+        !RESERVED.contains(&text),
+        "admin, portal, www, api and auth are reserved",
+    )
 }
 
 fn check_account(text: &str) -> Result<(), NameError> {
     rule(
         text.len() <= 31
             && text.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-'),
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-'),
         "an account name is lower-case letters, digits, _ and -, starting with a letter or _, at most 31 characters",
     )?;
-    rule(text != "root" && !text.starts_with("code-server-multi"), "root and the service accounts can't run a workspace")
+    // nobody's files are everybody's leftovers; csm-admin would be the admin group's own account.
+    rule(
+        !["root", "nobody", "csm-admin"].contains(&text) && !text.starts_with("code-server-multi"),
+        "root, nobody, csm-admin and the service accounts can't run a workspace",
+    )
 }
 
 fn check_host(text: &str) -> Result<(), NameError> {
     rule(
         text.len() <= 253 && text.split('.').all(is_label),
         "a domain is labels of lower-case letters, digits and hyphens, with dots between",
-    )
+    )?;
+    // No top-level domain is a number (RFC 3696, section 2); browsers read such a host as an address.
+    let last = text.rsplit('.').next().unwrap_or(text);
+    rule(!last.bytes().all(|b| b.is_ascii_digit()), "an address is not a domain")
 }
 
 fn check_variable(text: &str) -> Result<(), NameError> {
@@ -114,9 +148,17 @@ fn check_variable(text: &str) -> Result<(), NameError> {
 }
 
 fn check_image_ref(text: &str) -> Result<(), NameError> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-/:@".contains(&b);
+    // `:/` and `//` would be a transport (containers-transports(5)), such as dir:/etc or docker://.
     rule(
-        !text.is_empty() && text.len() <= 255 && text.bytes().all(|b| b.is_ascii_graphic()) && !text.starts_with('-'),
-        "an image reference is printable ASCII without blanks, not starting with -",
+        !text.is_empty()
+            && text.len() <= 255
+            && text.bytes().all(plain)
+            && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && text.ends_with(|c: char| c.is_ascii_alphanumeric())
+            && !text.contains("//")
+            && !text.contains(":/"),
+        "an image reference is NAME, NAME:TAG or NAME@sha256:DIGEST, in letters, digits and . _ - / : @",
     )
 }
 

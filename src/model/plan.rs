@@ -1,1 +1,398 @@
-//! (being written)
+//! PLAN: what was seen against what should be, and the steps that make the difference go away.
+//! Pure: the same facts give the same steps; after they are applied there are none; a fact that could not be seen never
+//! makes anything stop or go away.
+
+use std::collections::BTreeMap;
+
+use crate::model::account::{Account, AccountProblem};
+use crate::model::config::{Apply, Pull};
+use crate::model::desired::{Desired, Machine, Workspace};
+use crate::model::names::{ImageId, WorkspaceName};
+use crate::model::status::Trouble;
+use crate::model::systemd::UnitSpec;
+use crate::model::unit::{self, Live, MOUNTS, Mount, Part, SpecHash};
+
+/// Something that was looked at. Failure to look is not absence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fact<T> {
+    Known(T),
+    /// Why it could not be seen.
+    Unknown(String),
+}
+
+impl<T> Fact<T> {
+    pub fn known(&self) -> Option<&T> {
+        match self {
+            Self::Known(value) => Some(value),
+            Self::Unknown(_) => None,
+        }
+    }
+}
+
+/// What was seen of one workspace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sighting {
+    pub service: Fact<Service>,
+    /// Description of each mount unit that is up.
+    pub mounts: Fact<BTreeMap<Mount, String>>,
+    /// Whether the tmpfs for the socket holds something left by an earlier run.
+    pub leftovers: Fact<bool>,
+    pub front: Fact<bool>,
+    /// Whether the editor answers on its socket; looked at only while the service runs.
+    pub answers: Fact<bool>,
+    /// The following four are looked at only for workspaces of the configuration.
+    pub account: Fact<Result<Account, AccountProblem>>,
+    pub directories: Fact<Directories>,
+    /// What is wrong with the files that the configuration names for it.
+    pub files: Fact<Vec<Trouble>>,
+}
+
+/// A workspace's service as systemd shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Service {
+    Absent,
+    Starting,
+    Stopping,
+    Running(Box<Running>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Running {
+    /// Nothing when the Description is not one of ours.
+    pub spec: Option<SpecHash>,
+    pub live: Live,
+    pub frozen: bool,
+    pub main_pid: Option<u32>,
+    pub memory_bytes: Option<u64>,
+}
+
+/// The home's directories and the mount points in them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Directories {
+    InPlace,
+    ToMake,
+    /// Something else is where a directory has to be, or another account owns it; never touched.
+    Obstructed(Trouble),
+}
+
+/// What was seen of what all workspaces share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostSighting {
+    /// The id that the configured image has in the shared store.
+    pub image: Fact<Option<ImageId>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observed {
+    pub host: HostSighting,
+    /// Every workspace of the configuration, and every other one that something of ours was found of.
+    pub workspaces: BTreeMap<WorkspaceName, Sighting>,
+}
+
+/// One step for one workspace, complete: whoever carries it out decides nothing.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    UnlinkFront,
+    Stop,
+    Unmount(Mount),
+    MakeDirectories(Box<Workspace>, Account),
+    Mount(Mount, UnitSpec),
+    WriteSecrets(Box<Workspace>, Account),
+    Start(Box<UnitSpec>),
+    SetLive(Live),
+    AwaitReady,
+    LinkFront,
+}
+
+impl Step {
+    /// In words, for `csm plan` and the log.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::UnlinkFront => "take the editor off the web".to_owned(),
+            Self::Stop => "stop the container".to_owned(),
+            Self::Unmount(mount) => format!("unmount {}", mount.word()),
+            Self::MakeDirectories(..) => "make the home's directories".to_owned(),
+            Self::Mount(mount, _) => format!("mount {}", mount.word()),
+            Self::WriteSecrets(..) => "write the secrets".to_owned(),
+            Self::Start(_) => "start the container".to_owned(),
+            Self::SetLive(_) => "set the limits".to_owned(),
+            Self::AwaitReady => "wait until the editor answers".to_owned(),
+            Self::LinkFront => "put the editor on the web".to_owned(),
+        }
+    }
+
+    /// Whether it takes something away. Never planned on a fact that is Unknown.
+    pub fn takes_away(&self) -> bool {
+        matches!(self, Self::UnlinkFront | Self::Stop | Self::Unmount(_))
+    }
+}
+
+/// What to do for one workspace, and what keeps it from being as it should.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct WorkspacePlan {
+    pub steps: Vec<Step>,
+    /// Why it can't be started. Empty while it runs.
+    pub blocked: Vec<Trouble>,
+    /// What waits for a restart.
+    pub pending: Vec<Part>,
+    /// Facts that could not be seen, in words.
+    pub unknown: Vec<String>,
+}
+
+/// A step for what all workspaces share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostStep {
+    LoadImage,
+    PullImage,
+}
+
+impl HostStep {
+    pub fn describe(&self) -> &'static str {
+        match self {
+            Self::LoadImage => "load the image from its archive",
+            Self::PullImage => "fetch the image",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Plan {
+    pub host: Vec<HostStep>,
+    pub workspaces: BTreeMap<WorkspaceName, WorkspacePlan>,
+}
+
+impl Plan {
+    pub fn is_empty(&self) -> bool {
+        self.host.is_empty() && self.workspaces.values().all(|plan| plan.steps.is_empty())
+    }
+}
+
+/// The whole plan: what there is to do for the host, then for each workspace.
+pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
+    let workspaces = observed
+        .workspaces
+        .iter()
+        .map(|(name, seen)| {
+            let wanted = desired.workspaces.get(name);
+            (
+                name.clone(),
+                workspace(wanted, seen, &observed.host.image, &desired.machine),
+            )
+        })
+        .collect();
+    Plan {
+        host: host(desired, &observed.host).0,
+        workspaces,
+    }
+}
+
+/// Steps for the image, or why there is none and nothing can be done about it.
+pub fn host(desired: &Desired, seen: &HostSighting) -> (Vec<HostStep>, Option<Trouble>) {
+    match (&seen.image, &desired.image.archive, desired.image.pull) {
+        (Fact::Unknown(_) | Fact::Known(Some(_)), _, _) => (Vec::new(), None),
+        (Fact::Known(None), Some(_), _) => (vec![HostStep::LoadImage], None),
+        (Fact::Known(None), None, Pull::Missing) => (vec![HostStep::PullImage], None),
+        (Fact::Known(None), None, Pull::Never) => (Vec::new(), Some(Trouble::image_missing(&desired.image.name))),
+    }
+}
+
+/// Steps for one workspace; `wanted` is nothing for one that the configuration no longer has.
+pub fn workspace(
+    wanted: Option<&Workspace>,
+    seen: &Sighting,
+    image: &Fact<Option<ImageId>>,
+    machine: &Machine,
+) -> WorkspacePlan {
+    let mut plan = WorkspacePlan {
+        unknown: unknowns(wanted.is_some(), seen, image),
+        ..WorkspacePlan::default()
+    };
+    let Fact::Known(service) = &seen.service else {
+        return plan;
+    };
+    match wanted.filter(|workspace| workspace.should_run()) {
+        Some(workspace) => match service {
+            Service::Absent => start(&mut plan, workspace, seen, image, machine),
+            Service::Running(running) => keep(&mut plan, workspace, running, seen, image, machine),
+            // A job is under way; its end is a reason to look again.
+            Service::Starting | Service::Stopping => {}
+        },
+        None => {
+            if seen.front == Fact::Known(true) {
+                plan.steps.push(Step::UnlinkFront);
+            }
+            if matches!(service, Service::Running(_) | Service::Starting) {
+                plan.steps.push(Step::Stop);
+            }
+            match wanted.filter(|workspace| workspace.enabled) {
+                // Stopped, but one call away from running: its mounts are kept ready.
+                Some(workspace) if matches!(service, Service::Absent) => {
+                    prepare(&mut plan, workspace, seen, machine);
+                }
+                Some(_) => {}
+                None => put_away(&mut plan, seen, service),
+            }
+        }
+    }
+    plan
+}
+
+fn unknowns(wanted: bool, seen: &Sighting, image: &Fact<Option<ImageId>>) -> Vec<String> {
+    let mut unknown = Vec::new();
+    let mut note = |what: &str, why: Option<&String>| {
+        if let Some(why) = why {
+            unknown.push(format!("{what}: {why}"));
+        }
+    };
+    note("service", why(&seen.service));
+    note("mounts", why(&seen.mounts));
+    note("front link", why(&seen.front));
+    if wanted {
+        note("account", why(&seen.account));
+        note("directories", why(&seen.directories));
+        note("files", why(&seen.files));
+        note("image", why(image));
+        note("socket directory", why(&seen.leftovers));
+        note("editor", why(&seen.answers));
+    }
+    unknown
+}
+
+fn why<T>(fact: &Fact<T>) -> Option<&String> {
+    match fact {
+        Fact::Known(_) => None,
+        Fact::Unknown(why) => Some(why),
+    }
+}
+
+/// Everything but the start itself: directories and mounts. Says whether all of it could be planned.
+fn prepare(plan: &mut WorkspacePlan, workspace: &Workspace, seen: &Sighting, machine: &Machine) -> bool {
+    let (Fact::Known(account), Fact::Known(directories), Fact::Known(mounts), Fact::Known(leftovers)) =
+        (&seen.account, &seen.directories, &seen.mounts, &seen.leftovers)
+    else {
+        return false;
+    };
+    let account = match account {
+        Ok(account) => account,
+        Err(problem) => {
+            plan.blocked.push(Trouble::from(problem));
+            return false;
+        }
+    };
+    match directories {
+        Directories::InPlace => {}
+        Directories::ToMake => {
+            plan.steps
+                .push(Step::MakeDirectories(Box::new(workspace.clone()), account.clone()));
+        }
+        Directories::Obstructed(trouble) => {
+            plan.blocked.push(trouble.clone());
+            return false;
+        }
+    }
+    for mount in MOUNTS {
+        let spec = unit::mount(mount, workspace, account, machine);
+        let up = mounts.get(&mount);
+        // One made from other facts, or a socket directory that isn't empty, is made anew.
+        let right = up.is_some_and(|description| description == unit::description(&spec));
+        if right && !(mount == Mount::Run && *leftovers) {
+            continue;
+        }
+        if up.is_some() {
+            plan.steps.push(Step::Unmount(mount));
+        }
+        plan.steps.push(Step::Mount(mount, spec));
+    }
+    true
+}
+
+fn start(
+    plan: &mut WorkspacePlan,
+    workspace: &Workspace,
+    seen: &Sighting,
+    image: &Fact<Option<ImageId>>,
+    machine: &Machine,
+) {
+    if seen.front == Fact::Known(true) {
+        plan.steps.push(Step::UnlinkFront);
+    }
+    if !prepare(plan, workspace, seen, machine) {
+        return;
+    }
+    let (Fact::Known(files), Fact::Known(image), Fact::Known(Ok(account))) = (&seen.files, image, &seen.account) else {
+        return;
+    };
+    plan.blocked.extend(files.iter().cloned());
+    let Some(image) = image else {
+        plan.blocked.push(Trouble::image_absent());
+        return;
+    };
+    if !plan.blocked.is_empty() {
+        return;
+    }
+    let (spec, _) = unit::service(workspace, account, machine, image);
+    plan.steps
+        .push(Step::WriteSecrets(Box::new(workspace.clone()), account.clone()));
+    plan.steps.push(Step::Start(Box::new(spec)));
+    plan.steps.push(Step::AwaitReady);
+    plan.steps.push(Step::LinkFront);
+}
+
+/// It runs and should. Limits are set live; what needs a restart is pending, unless the admin wants it now.
+fn keep(
+    plan: &mut WorkspacePlan,
+    workspace: &Workspace,
+    running: &Running,
+    seen: &Sighting,
+    image: &Fact<Option<ImageId>>,
+    machine: &Machine,
+) {
+    if let (Fact::Known(Ok(account)), Fact::Known(Some(image))) = (&seen.account, image) {
+        let (_, spec) = unit::service(workspace, account, machine, image);
+        plan.pending = match &running.spec {
+            Some(own) => own.differences(&spec),
+            None => vec![Part::Runtime],
+        };
+    }
+    if !plan.pending.is_empty() && workspace.apply == Apply::Now && can_start(seen) {
+        if seen.front == Fact::Known(true) {
+            plan.steps.push(Step::UnlinkFront);
+        }
+        plan.steps.push(Step::Stop);
+        return;
+    }
+    let live = Live::of(workspace, machine);
+    if running.live != live {
+        plan.steps.push(Step::SetLive(live));
+    }
+    if running.frozen {
+        return;
+    }
+    if seen.answers == Fact::Known(false) {
+        plan.steps.push(Step::AwaitReady);
+    }
+    if seen.front == Fact::Known(false) && seen.answers.known().is_some() {
+        plan.steps.push(Step::LinkFront);
+    }
+}
+
+/// Nothing is stopped for a restart that would then be refused.
+fn can_start(seen: &Sighting) -> bool {
+    seen.files.known().is_some_and(Vec::is_empty)
+        && matches!(seen.account, Fact::Known(Ok(_)))
+        && matches!(
+            seen.directories,
+            Fact::Known(Directories::InPlace | Directories::ToMake)
+        )
+}
+
+/// The workspace is gone from the configuration, or disabled: its mounts go once its service has. Its home stays.
+fn put_away(plan: &mut WorkspacePlan, seen: &Sighting, service: &Service) {
+    if matches!(service, Service::Stopping) {
+        return;
+    }
+    if let Fact::Known(mounts) = &seen.mounts {
+        plan.steps
+            .extend(mounts.keys().rev().map(|mount| Step::Unmount(*mount)));
+    }
+}

@@ -1,1 +1,405 @@
-//! (being written)
+//! UNITS: a workspace as transient systemd units: its mounts and its service, with their names, properties and limits
+//! (systemd.service(5), systemd.resource-control(5), systemd.mount(5)).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use blake2::{Blake2s256, Digest};
+
+use crate::model::account::Account;
+use crate::model::config::Limits;
+use crate::model::desired::{Machine, Workspace};
+use crate::model::layout::Places;
+use crate::model::names::{ImageId, WorkspaceName};
+use crate::model::podman;
+use crate::model::systemd::{UnitSpec, Value, exec, path_unit_name};
+
+pub const SLICE: &str = "csm.slice";
+
+/// A start that has not finished by then has failed.
+pub const START_SECONDS: u64 = 60;
+
+/// `podman rm` kills the container after [`podman::STOP_SECONDS`]; past this, systemd kills the rest.
+pub const STOP_SECONDS: u64 = 20;
+
+pub fn service_name(name: &WorkspaceName) -> String {
+    format!("csm-{name}.service")
+}
+
+/// The workspace whose service this is; nothing for any other unit. `--` never occurs in a workspace's name, so the
+/// helper units (`csm-NAME--exec-ID.service`) are not mistaken for one.
+pub fn workspace_of(unit: &str) -> Option<WorkspaceName> {
+    WorkspaceName::parse(unit.strip_prefix("csm-")?.strip_suffix(".service")?).ok()
+}
+
+/// What a running service was made from, in three parts, so that a difference has a name. It rides on the unit's
+/// Description, which one ListUnits call shows for all of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpecHash {
+    pub image: String,
+    pub environment: String,
+    /// Everything else: command line, mounts, identities, properties that can't be changed live.
+    pub runtime: String,
+}
+
+impl SpecHash {
+    /// `code-server-multi workspace dan image=.. environment=.. runtime=..`
+    pub fn describe(&self, name: &WorkspaceName) -> String {
+        format!(
+            "code-server-multi workspace {name} image={} environment={} runtime={}",
+            self.image, self.environment, self.runtime
+        )
+    }
+
+    /// Reads it back from a Description; nothing when the unit was not made by this product.
+    pub fn parse(description: &str) -> Option<Self> {
+        let mut words = description
+            .strip_prefix("code-server-multi workspace ")?
+            .split(' ')
+            .skip(1);
+        let mut part = |key: &str| words.next()?.strip_prefix(key)?.strip_prefix('=').map(str::to_owned);
+        Some(Self {
+            image: part("image")?,
+            environment: part("environment")?,
+            runtime: part("runtime")?,
+        })
+    }
+
+    /// The parts that differ from `other`, by name.
+    pub fn differences(&self, other: &Self) -> Vec<Part> {
+        [
+            (Part::Image, self.image != other.image),
+            (Part::Environment, self.environment != other.environment),
+            (Part::Runtime, self.runtime != other.runtime),
+        ]
+        .into_iter()
+        .filter_map(|(part, differs)| differs.then_some(part))
+        .collect()
+    }
+}
+
+/// A part of a workspace that only a restart changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    Image,
+    Environment,
+    Runtime,
+}
+
+impl Part {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Image => "image",
+            Self::Environment => "environment",
+            Self::Runtime => "runtime",
+        }
+    }
+}
+
+/// What can be changed while a service runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Live {
+    pub limits: Limits,
+    /// IPAddressDeny=: networks no process of the unit may send to or receive from.
+    pub denied: Vec<(IpAddr, u32)>,
+}
+
+/// Link-local ranges, where clouds answer with credentials, and this host's own addresses. Loopback is not in it: pasta
+/// forwards nothing to it, and the host's resolver may listen there.
+pub fn denied_networks(machine: &Machine) -> Vec<(IpAddr, u32)> {
+    let mut networks: Vec<(IpAddr, u32)> = vec![
+        (IpAddr::V4(Ipv4Addr::new(169, 254, 0, 0)), 16),
+        (IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)), 128),
+        (IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), 10),
+    ];
+    networks.extend(
+        machine
+            .own_addresses
+            .iter()
+            .map(|address| (*address, if address.is_ipv4() { 32 } else { 128 })),
+    );
+    // systemd keeps no network that lies within another, so neither does what it is compared with.
+    let within = |inner: &(IpAddr, u32), outer: &(IpAddr, u32)| inner != outer && covers(*outer, inner.0);
+    let all = networks.clone();
+    networks.retain(|network| !all.iter().any(|other| within(network, other)));
+    networks.sort_unstable();
+    networks.dedup();
+    networks
+}
+
+/// Whether a network holds an address. Wider networks only ever stand in the list as link-local ranges.
+fn covers((network, prefix): (IpAddr, u32), address: IpAddr) -> bool {
+    match (network, address) {
+        (IpAddr::V4(network), IpAddr::V4(address)) => {
+            let shift = 32 - prefix.min(32);
+            shift == 32 || network.to_bits() >> shift == address.to_bits() >> shift
+        }
+        (IpAddr::V6(network), IpAddr::V6(address)) => {
+            let shift = 128 - prefix.min(128);
+            shift == 128 || network.to_bits() >> shift == address.to_bits() >> shift
+        }
+        _ => false,
+    }
+}
+
+impl Live {
+    pub fn of(workspace: &Workspace, machine: &Machine) -> Self {
+        Self {
+            limits: workspace.limits.clone(),
+            denied: denied_networks(machine),
+        }
+    }
+
+    /// As properties; the same names serve StartTransientUnit and SetUnitProperties.
+    pub fn properties(&self) -> Vec<(&'static str, Value)> {
+        let limits = &self.limits;
+        vec![
+            ("MemoryHigh", Value::U64(limits.memory_high)),
+            ("MemoryMax", Value::U64(limits.memory_max)),
+            ("MemoryLow", Value::U64(limits.memory_low)),
+            // The hard limit is hard: nothing of a running workspace goes to swap.
+            ("MemorySwapMax", Value::U64(0)),
+            ("CPUQuotaPerSecUSec", Value::U64(limits.cpu_quota_usec)),
+            ("CPUWeight", Value::U64(limits.cpu_weight)),
+            ("TasksMax", Value::U64(limits.tasks_max)),
+            // A list is added to what is there; an empty one clears it first.
+            ("IPAddressDeny", Value::Networks(Vec::new())),
+            ("IPAddressDeny", Value::Networks(self.denied.clone())),
+        ]
+    }
+}
+
+/// The service of a workspace and the hash of what it is made from.
+pub fn service(workspace: &Workspace, account: &Account, machine: &Machine, image: &ImageId) -> (UnitSpec, SpecHash) {
+    let places = machine.layout.of(&workspace.name);
+    let podman_path = machine.podman.to_string_lossy().into_owned();
+    let fixed = vec![
+        ("Slice", Value::Text(SLICE.to_owned())),
+        ("Type", Value::Text("notify".to_owned())),
+        // conmon, not the command that ExecStart names, tells that the container runs.
+        ("NotifyAccess", Value::Text("all".to_owned())),
+        ("Delegate", Value::Bool(true)),
+        // A killed child is its user's business; the editor stays.
+        ("OOMPolicy", Value::Text("continue".to_owned())),
+        ("User", Value::Text(workspace.account.to_string())),
+        ("WorkingDirectory", Value::Text("/".to_owned())),
+        ("KillMode", Value::Text("mixed".to_owned())),
+        // A failed unit that stays loaded would block its name.
+        ("CollectMode", Value::Text("inactive-or-failed".to_owned())),
+        (
+            "RuntimeDirectory",
+            Value::Texts(vec![format!("csm-{}", workspace.name)]),
+        ),
+        ("RuntimeDirectoryMode", Value::U32(0o700)),
+        ("TimeoutStartUSec", Value::U64(START_SECONDS * 1_000_000)),
+        ("TimeoutStopUSec", Value::U64(STOP_SECONDS * 1_000_000)),
+        ("LimitCORE", Value::U64(0)),
+        ("LimitCORESoft", Value::U64(0)),
+        ("LogRateLimitIntervalUSec", Value::U64(10_000_000)),
+        ("LogRateLimitBurst", Value::U32(500)),
+        ("Environment", Value::Texts(podman_environment(&places, machine))),
+        ("Requires", Value::Texts(mount_names(&places))),
+        ("After", Value::Texts(mount_names(&places))),
+        ("ExecStop", Value::Execs(vec![exec(&podman_path, podman::remove())])),
+    ];
+    let argv = podman::run(workspace, machine, image);
+    let hash = SpecHash {
+        image: digest(&[image.as_str()]),
+        environment: digest_all(environment_words(workspace)),
+        runtime: digest_all(runtime_words(workspace, account, &fixed, &argv, image)),
+    };
+    let mut properties = vec![("Description", Value::Text(hash.describe(&workspace.name)))];
+    properties.extend(fixed);
+    properties.push(("ExecStart", Value::Execs(vec![exec(&podman_path, argv)])));
+    properties.extend(Live::of(workspace, machine).properties());
+    (
+        UnitSpec {
+            name: service_name(&workspace.name),
+            properties,
+        },
+        hash,
+    )
+}
+
+/// The environment in which every Podman of an account runs: root-owned configuration only.
+pub fn podman_environment(places: &Places, machine: &Machine) -> Vec<String> {
+    let configuration = places.podman.display();
+    vec![
+        format!("HOME={}", places.account_home.display()),
+        format!("PATH={}", machine.path),
+        format!("XDG_RUNTIME_DIR={}", places.runtime.display()),
+        format!("CONTAINERS_CONF={configuration}/containers.conf"),
+        format!("CONTAINERS_STORAGE_CONF={configuration}/storage.conf"),
+        format!("CONTAINERS_REGISTRIES_CONF={configuration}/registries.conf"),
+    ]
+}
+
+fn environment_words(workspace: &Workspace) -> Vec<String> {
+    let plain = workspace
+        .environment
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"));
+    let secret = workspace
+        .secret_environment
+        .iter()
+        .map(|(name, file)| format!("{name}<{}", file.display()));
+    plain.chain(secret).collect()
+}
+
+/// The command line without what the other two parts of the hash stand for.
+fn runtime_words(
+    workspace: &Workspace,
+    account: &Account,
+    fixed: &[(&'static str, Value)],
+    argv: &[String],
+    image: &ImageId,
+) -> Vec<String> {
+    let own = |word: &&String| {
+        word.as_str() != image.as_str()
+            && !word
+                .strip_prefix("--env=")
+                .and_then(|pair| pair.split_once('='))
+                .is_some_and(|(name, _)| workspace.environment.keys().any(|key| key.as_str() == name))
+    };
+    let mut words = vec![format!("{account:?}"), format!("{fixed:?}")];
+    words.extend(argv.iter().filter(own).cloned());
+    words
+}
+
+fn digest(words: &[&str]) -> String {
+    digest_all(words.iter().map(|word| (*word).to_owned()).collect())
+}
+
+fn digest_all(words: Vec<String>) -> String {
+    let mut hash = Blake2s256::new();
+    for word in words {
+        hash.update((word.len() as u64).to_le_bytes());
+        hash.update(word.as_bytes());
+    }
+    hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The mounts of a workspace, in the order they are named in [`mount_names`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Mount {
+    /// The shared image store as the account sees it.
+    Images,
+    /// The home, idmapped so that on disk every file is the account's and inside it is user 1000's.
+    Data,
+    /// The tmpfs with the editor's socket.
+    Run,
+}
+
+pub const MOUNTS: [Mount; 3] = [Mount::Images, Mount::Data, Mount::Run];
+
+impl Mount {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Images => "images",
+            Self::Data => "data",
+            Self::Run => "run",
+        }
+    }
+
+    pub fn unit_name(self, places: &Places) -> String {
+        let path = match self {
+            Self::Images => &places.images_view,
+            Self::Data => &places.data_view,
+            Self::Run => &places.run,
+        };
+        path_unit_name(path, ".mount")
+    }
+}
+
+fn mount_names(places: &Places) -> Vec<String> {
+    MOUNTS.iter().map(|mount| mount.unit_name(places)).collect()
+}
+
+/// One mount of a workspace as a unit. Idmaps are `type:id on disk:id seen:count` (mount(8), X-mount.idmap); they need
+/// util-linux 2.39.
+pub fn mount(mount: Mount, workspace: &Workspace, account: &Account, machine: &Machine) -> UnitSpec {
+    let places = machine.layout.of(&workspace.name);
+    let (what, kind, options) = match mount {
+        Mount::Images => {
+            let owner = &machine.images;
+            let map = format!(
+                "u:{}:{}:1 u:{}:{}:65536 g:{}:{}:1 g:{}:{}:65536",
+                owner.uid,
+                account.uid,
+                owner.subuid,
+                account.subuid,
+                owner.gid,
+                account.gid,
+                owner.subgid,
+                account.subgid
+            );
+            // nosuid on the host's side: nobody here runs the image's setuid files.
+            let store = machine.layout.image_store().to_string_lossy().into_owned();
+            (store, "none", format!("bind,ro,nosuid,nodev,X-mount.idmap={map}"))
+        }
+        Mount::Data => {
+            let map = format!(
+                "u:{}:{}:1 g:{}:{}:1",
+                account.uid,
+                account.inner_uid(),
+                account.gid,
+                account.inner_gid()
+            );
+            (
+                workspace.home.to_string_lossy().into_owned(),
+                "none",
+                format!("bind,nosuid,nodev,X-mount.idmap={map}"),
+            )
+        }
+        // Small enough that it can't fill memory, and a socket swapped for a link leads nowhere. It belongs to the
+        // container's user directly, so it needs no idmap; setgid hands the socket to nginx's group.
+        Mount::Run => (
+            "tmpfs".to_owned(),
+            "tmpfs",
+            format!(
+                "size=256k,nr_inodes=64,nosuid,nodev,noexec,nosymfollow,mode=2750,uid={},gid={}",
+                account.inner_uid(),
+                machine.web_gid
+            ),
+        ),
+    };
+    let description = format!(
+        "code-server-multi mount {} {} spec={}",
+        workspace.name,
+        mount.word(),
+        digest(&[&what, kind, &options])
+    );
+    UnitSpec {
+        name: mount.unit_name(&places),
+        properties: vec![
+            ("Description", Value::Text(description)),
+            ("What", Value::Text(what)),
+            ("Type", Value::Text(kind.to_owned())),
+            ("Options", Value::Text(options)),
+            ("CollectMode", Value::Text("inactive-or-failed".to_owned())),
+        ],
+    }
+}
+
+/// The text of a unit's Description property.
+pub fn description(spec: &UnitSpec) -> &str {
+    spec.properties
+        .iter()
+        .find_map(|(name, value)| match value {
+            Value::Text(text) if *name == "Description" => Some(text.as_str()),
+            _ => None,
+        })
+        .unwrap_or_default()
+}
+
+/// The workspace that a unit of ours belongs to, by the unit's name or, for a mount, its Description.
+pub fn owner_of(unit: &str, description: &str) -> Option<WorkspaceName> {
+    workspace_of(unit).or_else(|| {
+        WorkspaceName::parse(
+            description
+                .strip_prefix("code-server-multi mount ")?
+                .split(' ')
+                .next()?,
+        )
+        .ok()
+    })
+}

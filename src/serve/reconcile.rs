@@ -1,1 +1,385 @@
-//! (being written)
+//! The controller: one worker a workspace, one for the image; triggers come in, "look again" goes out.
+//! It holds what is desired (configuration and intents) and is the only one who changes it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::host::Engine;
+use crate::host::intents::{IntentError, Intents};
+use crate::host::systemd::Chain;
+use crate::model::config::{Config, StartOnBoot};
+use crate::model::desired::{self, Desired, Intent, IntentBy, Machine};
+use crate::model::names::{ImageId, WorkspaceName};
+use crate::model::plan::{self, Fact, HostSighting};
+use crate::model::status::Trouble;
+use crate::serve::failpoint;
+use crate::serve::worker::{Context, Handle, Report, Worker};
+
+/// How many containers are started or stopped at once.
+const TURNS: usize = 8;
+
+/// What became of the image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageReport {
+    pub fact: Fact<Option<ImageId>>,
+    /// The step under way, in words.
+    pub doing: Option<&'static str>,
+    pub trouble: Option<Trouble>,
+}
+
+struct Wishes {
+    config: Arc<Config>,
+    machine: Machine,
+    intents: BTreeMap<WorkspaceName, Intent>,
+}
+
+/// Shared by everyone who triggers or asks.
+pub struct Controller<E> {
+    engine: Arc<E>,
+    intents: Intents,
+    wishes: Mutex<Wishes>,
+    desired: watch::Sender<Arc<Desired>>,
+    image: watch::Sender<Fact<Option<ImageId>>>,
+    image_report: watch::Sender<ImageReport>,
+    image_kick: Notify,
+    workers: Mutex<BTreeMap<WorkspaceName, Handle>>,
+    /// Rises with every change of the set of workers.
+    roster: watch::Sender<u64>,
+    turns: Arc<Semaphore>,
+    tasks: TaskTracker,
+    token: CancellationToken,
+}
+
+impl<E: Engine> Controller<E> {
+    /// Reads the intents; starts nothing yet.
+    pub fn new(
+        engine: Arc<E>,
+        intents: Intents,
+        config: Config,
+        machine: Machine,
+        tasks: TaskTracker,
+        token: CancellationToken,
+    ) -> Result<Self, IntentError> {
+        let known = intents.read()?;
+        let config = Arc::new(config);
+        let first = Arc::new(desired::build(&config, machine.clone(), &known));
+        let unseen = Fact::Unknown("not looked at yet".to_owned());
+        Ok(Self {
+            engine,
+            intents,
+            wishes: Mutex::new(Wishes {
+                config,
+                machine,
+                intents: known,
+            }),
+            desired: watch::channel(first).0,
+            image: watch::channel(unseen.clone()).0,
+            image_report: watch::channel(ImageReport {
+                fact: unseen,
+                doing: None,
+                trouble: None,
+            })
+            .0,
+            image_kick: Notify::new(),
+            workers: Mutex::default(),
+            roster: watch::channel(0).0,
+            turns: Arc::new(Semaphore::new(TURNS)),
+            tasks,
+            token,
+        })
+    }
+
+    pub fn desired(&self) -> Arc<Desired> {
+        self.desired.borrow().clone()
+    }
+
+    pub fn config(&self) -> Arc<Config> {
+        self.lock().config.clone()
+    }
+
+    pub fn image(&self) -> watch::Receiver<ImageReport> {
+        self.image_report.subscribe()
+    }
+
+    /// Changes whenever a workspace's worker comes or goes.
+    pub fn roster(&self) -> watch::Receiver<u64> {
+        self.roster.subscribe()
+    }
+
+    /// The reports of all workers at this moment.
+    pub fn reports(&self) -> BTreeMap<WorkspaceName, watch::Receiver<Report>> {
+        self.workers()
+            .iter()
+            .map(|(name, handle)| (name.clone(), handle.report.clone()))
+            .collect()
+    }
+
+    pub fn report(&self, name: &WorkspaceName) -> Option<watch::Receiver<Report>> {
+        self.workers().get(name).map(|handle| handle.report.clone())
+    }
+
+    /// Hires a worker for every workspace of the configuration; they begin to look at once.
+    pub fn begin(&self) {
+        self.hire(self.desired().workspaces.keys().cloned());
+    }
+
+    /// After the machine has booted, intents follow `start_on_boot`; on disk before anything is started.
+    pub fn apply_boot_policy(&self) -> Result<(), IntentError> {
+        let mut wishes = self.lock();
+        let running = match wishes.config.start_on_boot {
+            StartOnBoot::AsItWas => return Ok(()),
+            StartOnBoot::Always => true,
+            StartOnBoot::Never => false,
+        };
+        let names: Vec<_> = wishes.config.workspaces.keys().cloned().collect();
+        for name in names {
+            let intent = Intent {
+                running,
+                by: IntentBy::Boot,
+                why: "start_on_boot in the configuration".to_owned(),
+                at: Some(jiff::Timestamp::now().to_string()),
+            };
+            self.intents.write(&name, &intent)?;
+            wishes.intents.insert(name, intent);
+        }
+        drop(wishes);
+        self.rebuild();
+        Ok(())
+    }
+
+    /// A new configuration is in force. Says whether it was different.
+    pub fn configure(&self, config: Config) -> bool {
+        {
+            let mut wishes = self.lock();
+            if *wishes.config == config {
+                return false;
+            }
+            wishes.config = Arc::new(config);
+        }
+        self.rebuild();
+        self.image_kick.notify_one();
+        true
+    }
+
+    /// The host's own addresses have changed.
+    pub fn set_addresses(&self, addresses: Vec<std::net::IpAddr>) {
+        {
+            let mut wishes = self.lock();
+            if wishes.machine.own_addresses == addresses {
+                return;
+            }
+            wishes.machine.own_addresses = addresses;
+        }
+        self.rebuild();
+    }
+
+    /// Writes an intent and acts on it. Answers when it is on disk, before it is carried out.
+    pub fn intend(&self, name: &WorkspaceName, running: bool, why: &str) -> Result<(), IntentError> {
+        {
+            let mut wishes = self.lock();
+            let intent = Intent {
+                running,
+                by: IntentBy::Admin,
+                why: why.to_owned(),
+                at: Some(jiff::Timestamp::now().to_string()),
+            };
+            if wishes.intents.get(name).is_none_or(|own| own.running != running) {
+                self.intents.write(name, &intent)?;
+                wishes.intents.insert(name.clone(), intent);
+            }
+        }
+        failpoint::boundary();
+        if let Some(handle) = self.workers().get(name) {
+            handle.asked.fetch_add(1, Ordering::SeqCst);
+        }
+        self.rebuild();
+        self.kick(name);
+        Ok(())
+    }
+
+    /// Whether the last request for a workspace is still being worked on.
+    pub fn busy(&self, name: &WorkspaceName) -> bool {
+        self.workers()
+            .get(name)
+            .is_some_and(|handle| handle.asked.load(Ordering::SeqCst) > handle.report.borrow().served)
+    }
+
+    /// Stops and starts a workspace that runs; one that doesn't is started.
+    pub fn restart(&self, name: &WorkspaceName) -> Result<(), IntentError> {
+        if let Some(handle) = self.workers().get(name) {
+            handle.restart.store(true, Ordering::SeqCst);
+            // Whatever it waits for, it is to stop waiting.
+            handle.changed.notify_waiters();
+        }
+        self.intend(name, true, "csm restart")
+    }
+
+    /// Something about a workspace may have changed.
+    pub fn kick(&self, name: &WorkspaceName) {
+        if let Some(handle) = self.workers().get(name) {
+            handle.kick.notify_one();
+        }
+    }
+
+    pub fn kick_image(&self) {
+        self.image_kick.notify_one();
+    }
+
+    /// Puts configuration and intents together anew, and has those look whose wishes changed.
+    fn rebuild(&self) {
+        let fresh = {
+            let wishes = self.lock();
+            Arc::new(desired::build(&wishes.config, wishes.machine.clone(), &wishes.intents))
+        };
+        let old = self.desired.send_replace(fresh.clone());
+        self.hire(fresh.workspaces.keys().cloned());
+        let machine_changed = old.machine != fresh.machine;
+        for (name, handle) in &*self.workers() {
+            if machine_changed || old.workspaces.get(name) != fresh.workspaces.get(name) {
+                // Whether it waits for a reason or for a step that takes long: both hear of it.
+                handle.changed.notify_waiters();
+                handle.kick.notify_one();
+            }
+        }
+    }
+
+    /// Everything may have changed: look for what nobody knew of, and have everyone look.
+    pub async fn resync(&self) {
+        match self.engine.present().await {
+            Ok(found) => self.hire(found.into_iter()),
+            Err(error) => tracing::warn!(error = %Chain(&error), "could not list what is present"),
+        }
+        self.hire(self.desired().workspaces.keys().cloned());
+        self.dismiss();
+        self.image_kick.notify_one();
+        for handle in self.workers().values() {
+            handle.kick.notify_one();
+        }
+    }
+
+    /// Workers for names that have none.
+    fn hire(&self, names: impl Iterator<Item = WorkspaceName>) {
+        let mut workers = self.workers();
+        let mut hired = false;
+        for name in names {
+            if workers.contains_key(&name) {
+                continue;
+            }
+            let context = Context {
+                engine: self.engine.clone(),
+                desired: self.desired.subscribe(),
+                image: self.image.subscribe(),
+                turns: self.turns.clone(),
+            };
+            let (worker, handle) = Worker::new(name.clone(), context, self.token.child_token());
+            self.tasks.spawn(worker.run());
+            workers.insert(name, handle);
+            hired = true;
+        }
+        drop(workers);
+        if hired {
+            self.roster.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// Forgets workers that have nothing left to look after. Their tasks end when their handle is gone.
+    fn dismiss(&self) {
+        let desired = self.desired();
+        let mut workers = self.workers();
+        let before = workers.len();
+        workers.retain(|name, handle| {
+            let stays = desired.workspaces.contains_key(name) || !handle.report.borrow().gone;
+            if !stays {
+                handle.token.cancel();
+            }
+            stays
+        });
+        if workers.len() != before {
+            self.roster.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// The image's worker: has it in the store, and tells everyone its id.
+    pub async fn run_image(&self) {
+        let mut failures = 0_u32;
+        loop {
+            let pause = self.image_pass(&mut failures).await;
+            tokio::select! {
+                () = self.token.cancelled() => return,
+                () = self.image_kick.notified() => {}
+                () = async { match pause { Some(pause) => tokio::time::sleep(pause).await, None => std::future::pending().await } } => {}
+            }
+        }
+    }
+
+    async fn image_pass(&self, failures: &mut u32) -> Option<Duration> {
+        let desired = self.desired();
+        let mut seen = self.engine.observe_host(&desired).await;
+        let (steps, trouble) = plan::host(&desired, &seen);
+        self.tell_image(&seen, None, trouble);
+        for step in steps {
+            self.tell_image(&seen, Some(step.describe()), None);
+            failpoint::boundary();
+            let applied = self.engine.apply_host(&desired, &step).await;
+            failpoint::boundary();
+            if let Err(error) = applied {
+                tracing::warn!(action = step.describe(), error = %Chain(&error), "step failed");
+                *failures += 1;
+                self.tell_image(&seen, None, Some(error.trouble));
+                return Some(Duration::from_secs((5 << (*failures).min(6)).min(300)));
+            }
+            seen = self.engine.observe_host(&desired).await;
+            self.tell_image(&seen, None, None);
+        }
+        *failures = 0;
+        matches!(seen.image, Fact::Unknown(_)).then_some(Duration::from_secs(5))
+    }
+
+    fn tell_image(&self, seen: &HostSighting, doing: Option<&'static str>, trouble: Option<Trouble>) {
+        self.image_report.send_replace(ImageReport {
+            fact: seen.image.clone(),
+            doing,
+            trouble,
+        });
+        let changed = self.image.send_if_modified(|fact| {
+            let changes = *fact != seen.image;
+            if changes {
+                fact.clone_from(&seen.image);
+            }
+            changes
+        });
+        if changed {
+            for handle in self.workers().values() {
+                handle.kick.notify_one();
+            }
+        }
+    }
+
+    /// What would be done now, without doing it: looks at everything afresh.
+    pub async fn plan(&self) -> plan::Plan {
+        let desired = self.desired();
+        let host = self.engine.observe_host(&desired).await;
+        let mut names: BTreeSet<WorkspaceName> = desired.workspaces.keys().cloned().collect();
+        names.extend(self.engine.present().await.unwrap_or_default());
+        let mut workspaces = BTreeMap::new();
+        for name in names {
+            let seen = self.engine.observe(&name, desired.workspaces.get(&name)).await;
+            workspaces.insert(name, seen);
+        }
+        plan::plan(&desired, &plan::Observed { host, workspaces })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Wishes> {
+        self.wishes.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn workers(&self) -> std::sync::MutexGuard<'_, BTreeMap<WorkspaceName, Handle>> {
+        self.workers.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}

@@ -1,1 +1,382 @@
-//! (being written)
+//! One workspace's worker: look, plan, take the steps, until there are none; then wait for a reason to look again.
+//! It is told that something may have changed, never what: the same look serves every reason.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::State;
+use crate::host::Engine;
+use crate::host::systemd::Chain;
+use crate::model::desired::{Desired, Workspace};
+use crate::model::names::{ImageId, WorkspaceName};
+use crate::model::plan::{self, Fact, Running, Service, Sighting, Step, WorkspacePlan};
+use crate::model::status::Trouble;
+use crate::model::unit::Part;
+use crate::serve::failpoint;
+
+/// Longest pause between two tries.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// An editor that ran this long before it ended did not end because of how it was started.
+const STEADY: Duration = Duration::from_secs(600);
+/// A fact that could not be seen is looked at again this much later.
+const UNSEEN: Duration = Duration::from_secs(5);
+/// A plan that needs more rounds than this is never going to be empty.
+const ROUNDS: u32 = 8;
+
+/// What a worker last saw and did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    pub state: State,
+    pub since: jiff::Timestamp,
+    pub findings: Vec<Trouble>,
+    pub pending: Vec<Part>,
+    pub running: Option<Running>,
+    /// The steps it has before it, in words.
+    pub steps: Vec<String>,
+    /// What it could not see.
+    pub unknown: Vec<String>,
+    /// Neither in the configuration nor present on the host: nothing is left to do for it.
+    pub gone: bool,
+    /// The number of the last request ([`Handle::asked`]) that was worked off.
+    pub served: u64,
+}
+
+impl Report {
+    pub fn new() -> Self {
+        Self {
+            state: State::Starting,
+            since: jiff::Timestamp::now(),
+            findings: Vec::new(),
+            pending: Vec::new(),
+            running: None,
+            steps: Vec::new(),
+            unknown: Vec::new(),
+            gone: false,
+            served: 0,
+        }
+    }
+}
+
+impl Default for Report {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What the daemon holds of a worker.
+#[derive(Clone)]
+pub struct Handle {
+    /// Look again.
+    pub kick: Arc<Notify>,
+    /// What is wanted has changed: give up waiting for what was wanted before.
+    pub changed: Arc<Notify>,
+    /// Rises with each request; the worker is busy while its report has served fewer.
+    pub asked: Arc<AtomicU64>,
+    /// Ends the worker, once nothing is left to look after.
+    pub token: CancellationToken,
+    /// Stop once, although it should run; the next look starts it.
+    pub restart: Arc<AtomicBool>,
+    pub report: watch::Receiver<Report>,
+}
+
+/// What all workers share.
+pub struct Context<E> {
+    pub engine: Arc<E>,
+    pub desired: watch::Receiver<Arc<Desired>>,
+    pub image: watch::Receiver<Fact<Option<ImageId>>>,
+    /// How many containers may be started or stopped at once.
+    pub turns: Arc<Semaphore>,
+}
+
+impl<E> Clone for Context<E> {
+    fn clone(&self) -> Self {
+        Self {
+            engine: self.engine.clone(),
+            desired: self.desired.clone(),
+            image: self.image.clone(),
+            turns: self.turns.clone(),
+        }
+    }
+}
+
+/// One worker; its task is [`Worker::run`].
+pub struct Worker<E> {
+    name: WorkspaceName,
+    context: Context<E>,
+    handle: Handle,
+    report: watch::Sender<Report>,
+    failures: u32,
+    /// When the running editor was started or first seen; nothing while it is stopped on purpose.
+    alive: Option<Instant>,
+    deaths: u32,
+    /// After a failure or a death nothing is tried before then; removing things is never put off.
+    pause: Option<Pause>,
+    /// The newest request that the look under way has seen.
+    serving: u64,
+    /// What was wanted at the last look; a change of it ends a pause.
+    wanted: Option<Workspace>,
+}
+
+struct Pause {
+    until: Instant,
+    why: Trouble,
+}
+
+impl<E: Engine> Worker<E> {
+    pub fn new(name: WorkspaceName, context: Context<E>, token: CancellationToken) -> (Self, Handle) {
+        let (report, receiver) = watch::channel(Report::new());
+        let handle = Handle {
+            kick: Arc::new(Notify::new()),
+            changed: Arc::new(Notify::new()),
+            asked: Arc::default(),
+            token,
+            restart: Arc::default(),
+            report: receiver,
+        };
+        let worker = Self {
+            name,
+            context,
+            handle: handle.clone(),
+            report,
+            failures: 0,
+            alive: None,
+            deaths: 0,
+            pause: None,
+            serving: 0,
+            wanted: None,
+        };
+        (worker, handle)
+    }
+
+    /// Works until the token is cancelled. A step that is under way is finished first, unless it only waits.
+    pub async fn run(mut self) {
+        let token = self.handle.token.clone();
+        loop {
+            let pause = self.pass(&token).await;
+            let sleep = async {
+                match pause {
+                    Some(pause) => tokio::time::sleep(pause).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = token.cancelled() => return,
+                () = self.handle.kick.notified() => {}
+                () = self.handle.changed.notified() => {}
+                () = sleep => {}
+            }
+        }
+    }
+
+    fn wanted(&self) -> Option<Workspace> {
+        self.context.desired.borrow().workspaces.get(&self.name).cloned()
+    }
+
+    /// Looks and acts until there is nothing to do. Says after how long to look again by itself.
+    async fn pass(&mut self, token: &CancellationToken) -> Option<Duration> {
+        for _ in 0..ROUNDS {
+            let wanted = self.wanted();
+            self.end_pause_if_asked(wanted.as_ref());
+            let seen = self.context.engine.observe(&self.name, wanted.as_ref()).await;
+            let image = self.context.image.borrow().clone();
+            let machine = self.context.desired.borrow().machine.clone();
+            let mut plan = plan::workspace(wanted.as_ref(), &seen, &image, &machine);
+            self.restart_if_asked(&mut plan, &seen);
+            self.note_death(wanted.as_ref(), &seen);
+            let pause = self.pause.as_ref().map(|pause| pause.until.saturating_duration_since(Instant::now()));
+            if pause.is_some() {
+                plan.steps.retain(Step::takes_away);
+            }
+            self.publish(wanted.as_ref(), &seen, &plan);
+            if plan.steps.is_empty() {
+                if pause.is_none() && plan.blocked.is_empty() && plan.unknown.is_empty() {
+                    self.failures = 0;
+                }
+                self.looked();
+                return pause.or((!plan.unknown.is_empty()).then_some(UNSEEN));
+            }
+            for step in &plan.steps {
+                if token.is_cancelled() {
+                    return None;
+                }
+                match self.take(step, token).await {
+                    Some(Ok(())) => {}
+                    // What is wanted has changed meanwhile: look again.
+                    None => break,
+                    Some(Err(error)) => {
+                        self.fail(step, error);
+                        // The next look is for the status alone: the pause has begun.
+                        break;
+                    }
+                }
+            }
+        }
+        tracing::warn!(workspace = %self.name, "{}: the plan did not become empty", self.name);
+        self.looked();
+        Some(UNSEEN)
+    }
+
+    fn fail(&mut self, step: &Step, error: crate::host::EngineError) {
+        let action = step.describe();
+        // The journal shows messages, not fields, unless it is asked for them: say it in both.
+        tracing::warn!(workspace = %self.name, action, error = %Chain(&error), "{}: {}", self.name, Chain(&error));
+        self.failures += 1;
+        self.pause = Some(Pause { until: Instant::now() + backoff(self.failures), why: error.trouble });
+    }
+
+    /// A pause ends with its time, with a request, or when something else is wanted.
+    fn end_pause_if_asked(&mut self, wanted: Option<&Workspace>) {
+        let asked = self.handle.asked.load(Ordering::SeqCst);
+        let over = self.pause.as_ref().is_some_and(|pause| pause.until <= Instant::now());
+        if over || asked > self.serving || self.wanted.as_ref() != wanted {
+            self.pause = None;
+        }
+        self.serving = asked;
+        self.wanted = wanted.cloned();
+    }
+
+    /// Takes one step; nothing when it was given up because something else is wanted now.
+    async fn take(&mut self, step: &Step, token: &CancellationToken) -> Option<Result<(), crate::host::EngineError>> {
+        let begun = Instant::now();
+        self.announce(step);
+        failpoint::boundary();
+        let _turn = match step {
+            Step::Start(_) | Step::Stop => self.context.turns.acquire().await.ok(),
+            _ => None,
+        };
+        let result = match step {
+            // Only these may take long, and giving them up leaves nothing half done: the next look sees what there is.
+            Step::Start(_) | Step::AwaitReady => tokio::select! {
+                result = self.context.engine.apply(&self.name, step) => result,
+                () = self.handle.changed.notified() => return None,
+                () = token.cancelled() => return None,
+            },
+            _ => self.context.engine.apply(&self.name, step).await,
+        };
+        failpoint::boundary();
+        match step {
+            Step::Start(_) if result.is_ok() => self.alive = Some(Instant::now()),
+            Step::Stop => self.alive = None,
+            _ => {}
+        }
+        let elapsed_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let (action, ok) = (step.describe(), result.is_ok());
+        if ok {
+            tracing::info!(workspace = %self.name, action, elapsed_ms, "{}: {action} ({elapsed_ms} ms)", self.name);
+        }
+        Some(result)
+    }
+
+    /// A restart is a stop in front of the usual plan; the round after it starts what should run.
+    fn restart_if_asked(&mut self, plan: &mut WorkspacePlan, seen: &Sighting) {
+        let asked = self.handle.restart.swap(false, Ordering::SeqCst);
+        if asked && matches!(seen.service, Fact::Known(Service::Running(_) | Service::Starting)) {
+            plan.steps = vec![Step::UnlinkFront, Step::Stop];
+        }
+    }
+
+    /// An editor that ended although it should run is started at once the first time, then after a growing pause.
+    fn note_death(&mut self, wanted: Option<&Workspace>, seen: &Sighting) {
+        match &seen.service {
+            Fact::Known(Service::Running(_)) => {
+                self.alive.get_or_insert_with(Instant::now);
+            }
+            Fact::Known(Service::Absent) => {
+                let Some(born) = self.alive.take().filter(|_| wanted.is_some_and(Workspace::should_run)) else { return };
+                self.deaths = if born.elapsed() > STEADY { 1 } else { self.deaths + 1 };
+                tracing::warn!(workspace = %self.name, deaths = self.deaths, "{}: the editor ended by itself", self.name);
+                if self.deaths > 1 {
+                    let why = Trouble::new(
+                        "editor-exited",
+                        format!("the editor ended {} times by itself; it is started again after a pause", self.deaths),
+                        format!("`csm logs {0}` shows its last words; `csm restart {0}` tries at once", self.name),
+                    );
+                    self.pause = Some(Pause { until: Instant::now() + backoff(self.deaths - 1), why });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn looked(&self) {
+        self.report.send_modify(|report| report.served = self.serving);
+    }
+
+    /// The state that a step leads through.
+    fn announce(&self, step: &Step) {
+        let state = match step {
+            Step::Stop => State::Stopping,
+            Step::Start(_) | Step::AwaitReady => State::Starting,
+            _ => return,
+        };
+        self.report.send_if_modified(|report| {
+            // A running editor whose answer is awaited stays what it was.
+            let changes = report.state != state;
+            if changes {
+                report.state = state;
+                report.since = jiff::Timestamp::now();
+            }
+            changes
+        });
+    }
+
+    fn publish(&self, wanted: Option<&Workspace>, seen: &Sighting, plan: &WorkspacePlan) {
+        let mut findings = plan.blocked.clone();
+        findings.extend(self.pause.as_ref().map(|pause| pause.why.clone()));
+        let state = state(wanted, &seen.service, seen, plan, self.pause.is_some());
+        let running = match &seen.service {
+            Fact::Known(Service::Running(running)) => Some((**running).clone()),
+            _ => None,
+        };
+        self.report.send_modify(|report| {
+            // Findings and state are kept while the host can't be seen: not seeing is no change.
+            if let Some(state) = state
+                && report.state != state
+            {
+                report.state = state;
+                report.since = jiff::Timestamp::now();
+            }
+            report.findings = findings;
+            report.pending.clone_from(&plan.pending);
+            report.running = running;
+            report.steps = plan.steps.iter().map(Step::describe).collect();
+            report.unknown.clone_from(&plan.unknown);
+            report.gone = wanted.is_none() && plan.steps.is_empty() && plan.unknown.is_empty();
+        });
+    }
+}
+
+/// The one state that the facts add up to; nothing when they could not be seen.
+fn state(
+    wanted: Option<&Workspace>,
+    service: &Fact<Service>,
+    seen: &Sighting,
+    plan: &WorkspacePlan,
+    failed: bool,
+) -> Option<State> {
+    let Fact::Known(service) = service else { return None };
+    let should_run = wanted.is_some_and(Workspace::should_run);
+    Some(match service {
+        Service::Running(running) if running.frozen => State::Suspended,
+        Service::Running(_) if !should_run => State::Stopping,
+        Service::Running(_) if seen.answers == Fact::Known(true) => State::Ready,
+        Service::Running(_) if failed => State::Failed,
+        Service::Running(_) | Service::Starting => State::Starting,
+        Service::Stopping => State::Stopping,
+        Service::Absent if wanted.is_some_and(|workspace| !workspace.enabled) => State::Disabled,
+        Service::Absent if !should_run => State::Stopped,
+        Service::Absent if !plan.blocked.is_empty() => State::Blocked,
+        Service::Absent if failed => State::Failed,
+        Service::Absent => State::Starting,
+    })
+}
+
+/// 1 s, 2 s, 4 s and so on, to a minute.
+fn backoff(failures: u32) -> Duration {
+    Duration::from_secs(1 << failures.saturating_sub(1).min(6)).min(LONGEST_PAUSE)
+}

@@ -1,0 +1,350 @@
+//! `csm start`, `stop`, `restart`: ask, then follow each workspace until the daemon's last word about it.
+//! Several names are worked on at once; one that fails does not hold up the others.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
+
+use crate::api::{State, WorkspaceStatus};
+use crate::cli::client::{Answer, Client};
+use crate::cli::error::{CliError, Kind};
+use crate::cli::text::{Look, finding, printable};
+use crate::cli::{Outcome, Screen};
+use crate::model::names::WorkspaceName;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    Start,
+    Stop,
+    Restart,
+}
+
+impl Action {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+        }
+    }
+
+    fn judge(self, status: &WorkspaceStatus) -> Verdict {
+        if status.busy {
+            return Verdict::Wait;
+        }
+        match (self, status.state) {
+            (Self::Start | Self::Restart, State::Ready) | (Self::Stop, State::Stopped | State::Disabled) => {
+                Verdict::Reached
+            }
+            // Whatever blocks it, nothing of it runs.
+            (Self::Stop, State::Blocked) if status.main_pid.is_none() => Verdict::Reached,
+            (_, State::Failed | State::Blocked | State::Disabled) => Verdict::Missed,
+            _ => Verdict::Wait,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Wait,
+    Reached,
+    Missed,
+}
+
+/// How long a daemon that was lost on the way, because it is restarted, is looked for.
+const RETURN: Duration = Duration::from_secs(15);
+const RETRY: Duration = Duration::from_millis(250);
+
+pub async fn run(
+    client: &Client,
+    screen: &Screen,
+    action: Action,
+    mut names: Vec<WorkspaceName>,
+    seconds: u64,
+) -> Result<Outcome, CliError> {
+    names.sort();
+    names.dedup();
+    let progress = Progress::new(screen, &names);
+    let deadline = Instant::now() + Duration::from_secs(seconds);
+    let mut running: FuturesUnordered<_> = names
+        .iter()
+        .map(|name| {
+            let result = follow(client, &progress, action, name, deadline);
+            async move { (name, result.await) }
+        })
+        .collect();
+    let mut tick = interval(Duration::from_secs(1));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut outcome = Outcome::Done;
+    let mut errors = Vec::new();
+    loop {
+        let next = tokio::select! {
+            next = running.next() => next,
+            _ = tick.tick() => {
+                progress.draw();
+                continue;
+            }
+        };
+        progress.clear();
+        match next {
+            None => break,
+            Some((name, Ok(end))) => {
+                if !report(screen, action, name, &end, seconds)? {
+                    outcome = Outcome::Failed;
+                }
+            }
+            Some((name, Err(error))) => errors.push((name, error)),
+        }
+    }
+    // What is true of all is said once, and keeps its exit code.
+    if names.len() == 1
+        || errors
+            .iter()
+            .filter(|(_, error)| error.kind() == Kind::Unreachable)
+            .count()
+            == names.len()
+    {
+        if let Some((_, error)) = errors.into_iter().next() {
+            return Err(error);
+        }
+        return Ok(outcome);
+    }
+    for (name, error) in &errors {
+        outcome = Outcome::Failed;
+        screen.note(&format!("{name}: {}", error.report()));
+    }
+    Ok(outcome)
+}
+
+/// The last thing heard of a workspace.
+struct End {
+    answer: Answer,
+    status: WorkspaceStatus,
+    verdict: Verdict,
+}
+
+async fn follow(
+    client: &Client,
+    progress: &Progress<'_>,
+    action: Action,
+    name: &WorkspaceName,
+    deadline: Instant,
+) -> Result<End, CliError> {
+    let answer = client.post(&format!("/v1/workspaces/{name}/{}", action.word())).await?;
+    let mut end = judged(answer, action)?;
+    progress.saw(name, end.status.state);
+    let mut heard = Instant::now();
+    while end.verdict == Verdict::Wait {
+        let Ok(lines) = timeout_at(deadline, client.lines(&format!("/v1/workspaces/{name}/follow"))).await else {
+            break;
+        };
+        let lost = match lines {
+            Err(error) => error,
+            Ok(mut lines) => loop {
+                match timeout_at(deadline, lines.next()).await {
+                    Err(_) => return Ok(end),
+                    Ok(Ok(Some(answer))) => {
+                        heard = Instant::now();
+                        end = judged(answer, action)?;
+                        progress.saw(name, end.status.state);
+                        if end.verdict != Verdict::Wait {
+                            return Ok(end);
+                        }
+                    }
+                    Ok(Ok(None)) => break lines.ended(),
+                    Ok(Err(error)) => break error,
+                }
+            },
+        };
+        // What was asked is on the daemon's disk, so a new daemon goes on with it.
+        if lost.kind() != Kind::Unreachable || heard.elapsed() > RETURN {
+            return Err(lost);
+        }
+        sleep(RETRY).await;
+    }
+    Ok(end)
+}
+
+fn judged(answer: Answer, action: Action) -> Result<End, CliError> {
+    let status: WorkspaceStatus = answer.parse()?;
+    let verdict = action.judge(&status);
+    Ok(End {
+        answer,
+        status,
+        verdict,
+    })
+}
+
+/// Says how it ended; whether that is what was asked for.
+fn report(screen: &Screen, action: Action, name: &WorkspaceName, end: &End, seconds: u64) -> Result<bool, CliError> {
+    if screen.json {
+        screen.print(&format!("{}\n", end.answer.text()))?;
+    }
+    let state = screen.look.state(end.status.state);
+    match end.verdict {
+        Verdict::Reached if screen.json => {}
+        Verdict::Reached if action == Action::Stop => screen.print(&format!("{name} is {state}\n"))?,
+        Verdict::Reached => {
+            screen.print(&format!("{name} is {state} at {}\n", printable(&end.status.url)))?;
+        }
+        Verdict::Missed => screen.note(&missed(end, screen.look)),
+        Verdict::Wait => {
+            let found: String = end.status.findings.iter().map(|one| finding(one, "  ")).collect();
+            screen.note(&format!(
+                "csm: {name} is still {state} after {seconds} s\n{found}Hint: the daemon goes on with it; see: csm status {name}, csm logs {name}\n"
+            ));
+        }
+    }
+    Ok(end.verdict == Verdict::Reached)
+}
+
+fn missed(end: &End, look: Look) -> String {
+    let status = &end.status;
+    let found: String = status.findings.iter().map(|one| finding(one, "  ")).collect();
+    let next = match status.state {
+        State::Disabled => {
+            "Hint: set enabled = true in its table of the configuration, then run: csm reload\n".to_owned()
+        }
+        _ if found.is_empty() => format!("Hint: see why: csm logs {}\n", printable(&status.name)),
+        _ => String::new(),
+    };
+    format!(
+        "csm: {} is {}\n{found}{next}",
+        printable(&status.name),
+        look.state(status.state)
+    )
+}
+
+/// What is going on meanwhile: one line rewritten on a terminal, else one line a state.
+struct Progress<'a> {
+    screen: &'a Screen,
+    began: Instant,
+    states: RefCell<Vec<(WorkspaceName, Option<State>)>>,
+}
+
+impl<'a> Progress<'a> {
+    fn new(screen: &'a Screen, names: &[WorkspaceName]) -> Self {
+        let states = names.iter().map(|name| (name.clone(), None)).collect();
+        Self {
+            screen,
+            began: Instant::now(),
+            states: RefCell::new(states),
+        }
+    }
+
+    fn saw(&self, name: &WorkspaceName, state: State) {
+        let mut states = self.states.borrow_mut();
+        let Some((_, known)) = states.iter_mut().find(|(known, _)| known == name) else {
+            return;
+        };
+        if known.replace(state) == Some(state) {
+            return;
+        }
+        drop(states);
+        if self.screen.width.is_some() {
+            self.draw();
+        } else if !self.screen.json {
+            self.screen.note(&format!("{name}: {}\n", state.word()));
+        }
+    }
+
+    fn draw(&self) {
+        let Some(width) = self.screen.width.filter(|_| !self.screen.json) else {
+            return;
+        };
+        let line = line(&self.states.borrow(), self.began.elapsed().as_secs());
+        // A line that wraps can't be rewritten.
+        let line: String = line.chars().take(width.saturating_sub(1)).collect();
+        self.screen.note(&format!("\r\u{1b}[K{line}"));
+    }
+
+    fn clear(&self) {
+        if self.screen.width.is_some() && !self.screen.json {
+            self.screen.note("\r\u{1b}[K");
+        }
+    }
+}
+
+fn line(states: &[(WorkspaceName, Option<State>)], seconds: u64) -> String {
+    let parts: Vec<String> = states
+        .iter()
+        .map(|(name, state)| format!("{name} {}", state.map_or("...", State::word)))
+        .collect();
+    format!("{seconds} s: {}", parts.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{IntentStatus, LimitsStatus};
+
+    fn status(state: State, busy: bool, main_pid: Option<u32>) -> WorkspaceStatus {
+        WorkspaceStatus {
+            name: "dan".into(),
+            url: String::new(),
+            state,
+            busy,
+            since: String::new(),
+            account: String::new(),
+            unit: String::new(),
+            findings: Vec::new(),
+            pending: Vec::new(),
+            intent: IntentStatus {
+                running: true,
+                by: "admin".into(),
+                why: String::new(),
+                at: None,
+            },
+            limits: LimitsStatus {
+                memory_max: 0,
+                memory_high: 0,
+                memory_low: 0,
+                cpu_quota_usec: 0,
+                cpu_weight: 0,
+                tasks_max: 0,
+            },
+            image: None,
+            main_pid,
+            memory_bytes: None,
+        }
+    }
+
+    #[test]
+    fn the_daemons_last_word_decides() {
+        use Action::{Restart, Start, Stop};
+        for (action, state, busy, pid, verdict) in [
+            (Start, State::Ready, false, Some(1), Verdict::Reached),
+            (Start, State::Failed, true, None, Verdict::Wait),
+            (Start, State::Failed, false, None, Verdict::Missed),
+            (Start, State::Blocked, false, None, Verdict::Missed),
+            (Start, State::Disabled, false, None, Verdict::Missed),
+            (Start, State::Starting, false, None, Verdict::Wait),
+            (Start, State::Suspended, false, Some(1), Verdict::Wait),
+            (Restart, State::Ready, true, Some(1), Verdict::Wait),
+            (Restart, State::Ready, false, Some(2), Verdict::Reached),
+            (Stop, State::Stopping, false, Some(1), Verdict::Wait),
+            (Stop, State::Stopped, false, None, Verdict::Reached),
+            (Stop, State::Stopped, true, None, Verdict::Wait),
+            (Stop, State::Disabled, false, None, Verdict::Reached),
+            (Stop, State::Blocked, false, None, Verdict::Reached),
+            (Stop, State::Blocked, false, Some(1), Verdict::Missed),
+            (Stop, State::Failed, false, None, Verdict::Missed),
+        ] {
+            assert_eq!(
+                action.judge(&status(state, busy, pid)),
+                verdict,
+                "{action:?} {state:?} busy={busy}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_line_of_progress_names_everyone() {
+        let name = |text| WorkspaceName::parse(text).unwrap();
+        let states = [(name("alice"), Some(State::Ready)), (name("dan"), None)];
+        assert_eq!(line(&states, 3), "3 s: alice ready, dan ...");
+    }
+}

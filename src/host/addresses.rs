@@ -1,0 +1,48 @@
+//! This host's own addresses (getifaddrs(3)), and hearing of their changes (rtnetlink(7)).
+
+use std::net::IpAddr;
+use std::os::fd::AsRawFd as _;
+
+use nix::sys::socket::{AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, socket};
+use tokio::net::UnixDatagram;
+
+/// RTMGRP_IPV4_IFADDR and RTMGRP_IPV6_IFADDR of rtnetlink(7).
+const ADDRESS_GROUPS: u32 = 0x10 | 0x100;
+
+/// Every address but loopback's, sorted.
+pub fn own() -> nix::Result<Vec<IpAddr>> {
+    let mut addresses: Vec<IpAddr> = nix::ifaddrs::getifaddrs()?
+        .filter_map(|interface| interface.address)
+        .filter_map(|address| {
+            let four = address.as_sockaddr_in().map(|own| IpAddr::from(own.ip()));
+            four.or_else(|| address.as_sockaddr_in6().map(|own| IpAddr::from(own.ip())))
+        })
+        .filter(|address| !address.is_loopback())
+        .collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    Ok(addresses)
+}
+
+/// A socket on which the kernel says that an address came or went. Held as a datagram socket of another family, since
+/// that is the type that waits without unsafe code; recv(2) is the same for both.
+pub struct Changes(UnixDatagram);
+
+impl Changes {
+    pub fn subscribe() -> std::io::Result<Self> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let fd = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
+        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, ADDRESS_GROUPS))?;
+        Ok(Self(UnixDatagram::from_std(std::os::unix::net::UnixDatagram::from(
+            fd,
+        ))?))
+    }
+
+    /// Returns when there was a change. What it was is for [`own`] to tell; a queue that overflowed is one too.
+    pub async fn next(&self) -> std::io::Result<()> {
+        self.0.readable().await?;
+        let mut buffer = [0_u8; 4096];
+        while self.0.try_recv(&mut buffer).is_ok() {}
+        Ok(())
+    }
+}

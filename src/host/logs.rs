@@ -1,0 +1,167 @@
+//! A workspace's log, read by journalctl(1) in a unit of its own under a passing account: the daemon forks nothing and
+//! needs no right to the journal.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::net::unix::pipe::Receiver;
+
+use crate::host::systemd::{Systemd, SystemdError};
+use crate::model::desired::Machine;
+use crate::model::names::WorkspaceName;
+use crate::model::systemd::{UnitSpec, Value, exec};
+use crate::model::unit;
+
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    #[error("journalctl is not on the daemon's PATH")]
+    NoJournalctl,
+    #[error("can't make a pipe to journalctl")]
+    Pipe(#[source] std::io::Error),
+    #[error(transparent)]
+    Systemd(#[from] SystemdError),
+}
+
+/// One entry of the journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Microseconds since 1970.
+    pub at: i64,
+    pub from: String,
+    pub message: String,
+}
+
+/// An open log. When it is dropped the pipe breaks, which ends journalctl (it polls its output while it follows).
+pub struct Log {
+    lines: tokio::io::Lines<BufReader<Receiver>>,
+}
+
+/// Opens the log of a workspace: the last `lines` entries, then, if `follow`, those that come.
+pub async fn open(
+    systemd: &Arc<Systemd>,
+    machine: &Machine,
+    name: &WorkspaceName,
+    lines: u32,
+    follow: bool,
+    id: u64,
+) -> Result<Log, LogError> {
+    let journalctl = find("journalctl", &machine.path).ok_or(LogError::NoJournalctl)?;
+    let mut arguments: Vec<String> = [
+        "--output=json",
+        "--output-fields=MESSAGE,SYSLOG_IDENTIFIER",
+        "--no-pager",
+        "--quiet",
+        "--all",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    arguments.push(format!("--unit={}", unit::service_name(name)));
+    arguments.push(format!("--lines={lines}"));
+    if follow {
+        arguments.push("--follow".to_owned());
+    }
+    let spec = UnitSpec {
+        name: format!("code-server-multi-logs-{id}.service"),
+        properties: vec![
+            ("Description", Value::Text(format!("code-server-multi log of {name}"))),
+            ("Type", Value::Text("exec".to_owned())),
+            ("DynamicUser", Value::Bool(true)),
+            ("SupplementaryGroups", Value::Texts(vec!["systemd-journal".to_owned()])),
+            ("PrivateNetwork", Value::Bool(true)),
+            ("WorkingDirectory", Value::Text("/".to_owned())),
+            ("CollectMode", Value::Text("inactive-or-failed".to_owned())),
+            ("ExecStart", Value::Execs(vec![exec(&journalctl, arguments)])),
+        ],
+    };
+    let (reader, writer) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|errno| LogError::Pipe(errno.into()))?;
+    let reader = Receiver::from_owned_fd(reader).map_err(LogError::Pipe)?;
+    systemd
+        .start(
+            &spec,
+            vec![("StandardOutputFileDescriptor", writer)],
+            Duration::from_secs(15),
+        )
+        .await?;
+    Ok(Log {
+        lines: BufReader::new(reader).lines(),
+    })
+}
+
+impl Log {
+    /// The next entry; nothing at the end.
+    pub async fn next(&mut self) -> Option<Entry> {
+        loop {
+            let line = self.lines.next_line().await.ok()??;
+            if let Some(entry) = parse(&line) {
+                return Some(entry);
+            }
+        }
+    }
+}
+
+/// One line of `journalctl --output=json` (systemd.journal-fields(7)); a message that is no UTF-8 comes as numbers.
+fn parse(line: &str) -> Option<Entry> {
+    let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_str(line).ok()?;
+    let message = match fields.get("MESSAGE")? {
+        serde_json::Value::String(text) => text.clone(),
+        serde_json::Value::Array(bytes) => {
+            let bytes: Vec<u8> = bytes
+                .iter()
+                .filter_map(|byte| byte.as_u64().and_then(|byte| u8::try_from(byte).ok()))
+                .collect();
+            String::from_utf8_lossy(&bytes).into_owned()
+        }
+        _ => return None,
+    };
+    let from = fields
+        .get("SYSLOG_IDENTIFIER")
+        .and_then(|from| from.as_str())
+        .unwrap_or_default();
+    Some(Entry {
+        at: fields.get("__REALTIME_TIMESTAMP")?.as_str()?.parse().ok()?,
+        from: escape(from),
+        message: escape(&message),
+    })
+}
+
+/// Shows control characters instead of letting a workspace steer the reader's terminal.
+fn escape(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() && character != '\t' {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+/// A program on a PATH, as exec(3) finds it.
+pub fn find(program: &str, path: &str) -> Option<String> {
+    path.split(':')
+        .map(|directory| format!("{directory}/{program}"))
+        .find(|candidate| std::fs::metadata(candidate).is_ok_and(|metadata| metadata.is_file()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_workspace_cannot_steer_the_terminal() {
+        let line = r#"{"__REALTIME_TIMESTAMP":"5","SYSLOG_IDENTIFIER":"x","MESSAGE":"a\u001b[2Jb\tc\r"}"#;
+        assert_eq!(
+            parse(line).map(|entry| entry.message).as_deref(),
+            Some("a\\u{1b}[2Jb\tc\\r")
+        );
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_shown() {
+        let line = r#"{"__REALTIME_TIMESTAMP":"5","MESSAGE":[104,105,255]}"#;
+        assert_eq!(parse(line).map(|entry| entry.message).as_deref(), Some("hi\u{fffd}"));
+    }
+}

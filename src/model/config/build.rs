@@ -1,0 +1,202 @@
+//! From sections to a checked [`Config`]: reads every value, applies defaults, and compares values with each other.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use toml::de::DeTable;
+
+use crate::model::config::document::{Document, Echo, Reported, Section, Wrong, kind};
+use crate::model::config::workspace::{self, Settings, Taken};
+use crate::model::config::{Config, Gateway, Image, Nginx, Pull, StartOnBoot, WorkspaceConfig, keys, rules, values};
+use crate::model::names::{ImageRef, WorkspaceName};
+
+const WORKSPACE_BASE: &str = "/var/lib/vscode";
+const NGINX_UNIT: &str = "nginx.service";
+const NGINX_GROUP: &str = "nginx";
+const HTTPS: u16 = 443;
+const SESSION_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+/// The tag that the archive of this release holds.
+const IMAGE: &str = concat!("localhost/code-server-multi/workspace:", env!("CARGO_PKG_VERSION"));
+
+/// The whole file. Every section is read to its end, whatever was wrong in those before.
+pub(super) fn config(document: &mut Document<'_>, table: &DeTable<'_>) -> Result<Config, Reported> {
+    let top = Section::root(document, table, keys::TOP);
+    let domain = top.require(document, "domain", "code.example.org", values::domain);
+    let workspace_base = read_workspace_base(document, &top);
+    let base = workspace_base.as_deref().ok();
+    let start_on_boot = top.read(document, "start_on_boot", values::start_on_boot);
+    let image = read_image(document, &top, base);
+    let nginx = read_nginx(document, &top, base);
+    let gateway = read_gateway(document, &top);
+    let workspaces = read_workspaces(document, &top, base, nginx.as_ref().ok());
+    Ok(Config {
+        domain: domain?,
+        workspace_base: workspace_base?,
+        start_on_boot: start_on_boot?.unwrap_or(StartOnBoot::AsItWas),
+        image: image?,
+        nginx: nginx?,
+        gateway: gateway?,
+        workspaces: workspaces?,
+    })
+}
+
+fn read_workspace_base(document: &mut Document<'_>, top: &Section<'_, '_>) -> Result<PathBuf, Reported> {
+    let path = top.read(document, "workspace_base", |value| {
+        let path = values::path(value, WORKSPACE_BASE)?;
+        rules::workspace_base(&path)?;
+        Ok(path)
+    });
+    Ok(path?.unwrap_or_else(|| PathBuf::from(WORKSPACE_BASE)))
+}
+
+fn read_image(document: &mut Document<'_>, top: &Section<'_, '_>, base: Option<&Path>) -> Result<Image, Reported> {
+    let section = top.section(document, "image", keys::IMAGE);
+    let name = section.read(document, "name", values::image);
+    let archive = section.read(document, "archive", |value| {
+        let example = "/var/lib/images/workspace.tar";
+        let path = values::path(value, example)?;
+        // Who can write the archive chooses what everybody runs.
+        rules::trusted(
+            &path,
+            base,
+            "put it where only root can write, for example below /var/lib/images",
+        )?;
+        Ok(path)
+    });
+    let pull = section.read(document, "pull", values::pull);
+    let name = name.and_then(|name| name.map_or_else(default_image, Ok));
+    if let (Ok(name), Ok(Some(Pull::Missing))) = (&name, &pull)
+        && !names_registry(name)
+    {
+        let hint = "write it in full, for example \"docker.io/codercom/code-server:4.99.1\", or leave pull out";
+        return Err(section.refuse(document, "name", Wrong::new("names no registry to pull from", hint)));
+    }
+    Ok(Image {
+        name: name?,
+        archive: archive?,
+        pull: pull?.unwrap_or(Pull::Never),
+    })
+}
+
+fn default_image() -> Result<ImageRef, Reported> {
+    ImageRef::parse(IMAGE).map_err(|_| Reported)
+}
+
+/// Whether a reference begins with a host, as the reference grammar tells them apart: a dot or a port before the first slash.
+fn names_registry(name: &ImageRef) -> bool {
+    name.as_str()
+        .split_once('/')
+        .is_some_and(|(host, _)| host.contains(['.', ':']))
+}
+
+fn read_nginx(document: &mut Document<'_>, top: &Section<'_, '_>, base: Option<&Path>) -> Result<Nginx, Reported> {
+    let section = top.section(document, "nginx", keys::NGINX);
+    let snippet_dir = section.read(document, "snippet_dir", |value| {
+        let path = values::path(value, rules::SNIPPET_DIR)?;
+        rules::snippet_dir(&path, base)?;
+        Ok(path)
+    });
+    let unit = section.read(document, "unit", values::unit);
+    let group = section.read(document, "group", values::group);
+    let listen = read_listen(document, &section);
+    let public_port = section.read(document, "public_port", values::public_port);
+    let place = "put it where only root can write, for example below /etc/ssl";
+    let example = "/etc/ssl/code.example.org/fullchain.pem";
+    let certificate = section.require(document, "certificate", example, |value| {
+        let path = values::path(value, example)?;
+        rules::trusted(&path, base, place)?;
+        Ok(path)
+    });
+    let example = "/etc/ssl/code.example.org/key.pem";
+    let certificate_key = section.require(document, "certificate_key", example, |value| {
+        let path = values::path(value, example)?;
+        rules::secret(&path, base)?;
+        Ok(path)
+    });
+    Ok(Nginx {
+        snippet_dir: snippet_dir?.unwrap_or_else(|| PathBuf::from(rules::SNIPPET_DIR)),
+        unit: unit?.unwrap_or_else(|| NGINX_UNIT.to_owned()),
+        group: group?.unwrap_or_else(|| NGINX_GROUP.to_owned()),
+        listen: listen?,
+        public_port: public_port?.unwrap_or(HTTPS),
+        certificate: certificate?,
+        certificate_key: certificate_key?,
+    })
+}
+
+fn read_listen(document: &mut Document<'_>, section: &Section<'_, '_>) -> Result<Vec<SocketAddr>, Reported> {
+    let everywhere = [
+        SocketAddr::from((Ipv4Addr::UNSPECIFIED, HTTPS)),
+        SocketAddr::from((Ipv6Addr::UNSPECIFIED, HTTPS)),
+    ];
+    let Some(value) = section.value("listen") else {
+        return Ok(everywhere.to_vec());
+    };
+    let hint = "write for example [\"0.0.0.0:443\", \"[::]:443\"], or leave it out for both";
+    let Some(array) = value.get_ref().as_array() else {
+        let wrong = Wrong::new(
+            format!("must be an array of addresses, not {}", kind(value.get_ref())),
+            hint,
+        );
+        return Err(section.refuse(document, "listen", wrong));
+    };
+    if array.is_empty() {
+        return Err(section.refuse(document, "listen", Wrong::new("nowhere to listen", hint)));
+    }
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    let mut right = true;
+    for (index, value) in array.iter().enumerate() {
+        let key = format!("{}[{index}]", section.key("listen"));
+        let address = document.read(&key, Some(value), Echo::Shown, |value| {
+            let address = values::listen(value)?;
+            if addresses.contains(&address) {
+                return Err(Wrong::new("the same address a second time", "leave it out here"));
+            }
+            Ok(address)
+        });
+        match address {
+            Ok(address) => addresses.extend(address),
+            Err(Reported) => right = false,
+        }
+    }
+    if right { Ok(addresses) } else { Err(Reported) }
+}
+
+fn read_gateway(document: &mut Document<'_>, top: &Section<'_, '_>) -> Result<Gateway, Reported> {
+    let section = top.section(document, "gateway", keys::GATEWAY);
+    let lifetime = section.read(document, "session_lifetime", values::duration);
+    Ok(Gateway {
+        session_lifetime: lifetime?.unwrap_or(SESSION_LIFETIME),
+    })
+}
+
+fn read_workspaces(
+    document: &mut Document<'_>,
+    top: &Section<'_, '_>,
+    base: Option<&Path>,
+    nginx: Option<&Nginx>,
+) -> Result<BTreeMap<WorkspaceName, WorkspaceConfig>, Reported> {
+    let section = top.section(document, "defaults", keys::DEFAULTS);
+    let defaults = Settings::read(document, &section, base);
+    // Settles whether the defaults fit each other, once, instead of in every workspace that has them.
+    let settled = defaults.limits(document, &section, &Settings::none());
+    let mut taken = Taken::new(nginx.map_or(&[], |nginx| &nginx.listen));
+    let mut all = BTreeMap::new();
+    let mut right = settled.is_ok();
+    for (path, text, value) in top.entries(document, "workspaces") {
+        let name = WorkspaceName::parse(text).map_err(|error| {
+            let hint = "rename it, for example [workspaces.dan]";
+            document.report(path.clone(), None, Wrong::new(error.rule, hint))
+        });
+        let section = Section::of(document, path, Some(value), keys::WORKSPACE);
+        match workspace::read(document, &section, name, &defaults, base, &mut taken) {
+            Ok((name, workspace)) => {
+                all.insert(name, workspace);
+            }
+            Err(Reported) => right = false,
+        }
+    }
+    if right { Ok(all) } else { Err(Reported) }
+}

@@ -1,0 +1,97 @@
+//! Units as values: what `StartTransientUnit` takes, without D-Bus (org.freedesktop.systemd1(5), systemd.unit(5)).
+
+use std::path::Path;
+
+/// One command of ExecStart= and the like: path and arguments, the first being the program's own name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exec {
+    pub path: String,
+    pub argv: Vec<String>,
+}
+
+/// A property's value, by its D-Bus signature.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// `s`
+    Text(String),
+    /// `as`
+    Texts(Vec<String>),
+    /// `b`
+    Bool(bool),
+    /// `t`
+    U64(u64),
+    /// `u`
+    U32(u32),
+    /// `i`
+    I32(i32),
+    /// `a(sasb)`, failure of the command counting
+    Execs(Vec<Exec>),
+    /// `a(iayu)`: address family is told by the address
+    Networks(Vec<(std::net::IpAddr, u32)>),
+}
+
+/// A transient unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnitSpec {
+    pub name: String,
+    pub properties: Vec<(&'static str, Value)>,
+}
+
+/// Escapes a path as systemd-escape(1) --path does, and adds the suffix.
+pub fn path_unit_name(path: &Path, suffix: &str) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    let trimmed: Vec<&[u8]> = path
+        .as_os_str()
+        .as_bytes()
+        .split(|b| *b == b'/')
+        .filter(|part| !part.is_empty())
+        .collect();
+    let mut name = String::new();
+    for (index, byte) in trimmed.join(&b'/').into_iter().enumerate() {
+        match byte {
+            b'/' => name.push('-'),
+            b'.' if index == 0 => name.push_str("\\x2e"),
+            b'.' | b'_' | b':' => name.push(char::from(byte)),
+            _ if byte.is_ascii_alphanumeric() => name.push(char::from(byte)),
+            _ => name.push_str(&format!("\\x{byte:02x}")),
+        }
+    }
+    if name.is_empty() {
+        name.push('-');
+    }
+    format!("{name}{suffix}")
+}
+
+/// In unit settings that systemd expands, `%` starts a specifier (systemd.unit(5)); transient properties aren't expanded,
+/// but Exec arguments see `$` of the environment unless it is doubled (systemd.service(5), "Command lines").
+pub fn exec(path: &str, arguments: Vec<String>) -> Exec {
+    let mut argv = vec![path.to_owned()];
+    argv.extend(arguments.into_iter().map(|argument| argument.replace('$', "$$")));
+    Exec {
+        path: path.to_owned(),
+        argv,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_escaped_as_systemd_escape_does() {
+        for (path, name) in [
+            ("/run/views/a-b/home", "run-views-a\\x2db-home.mount"),
+            ("/srv//x/", "srv-x.mount"),
+            ("/.hidden", "\\x2ehidden.mount"),
+            ("/", "-.mount"),
+            ("/ü", "\\xc3\\xbc.mount"),
+        ] {
+            assert_eq!(path_unit_name(Path::new(path), ".mount"), name);
+        }
+    }
+
+    #[test]
+    fn a_dollar_in_an_argument_is_doubled() {
+        assert_eq!(exec("/bin/echo", vec!["$HOME".into()]).argv, ["/bin/echo", "$$HOME"]);
+    }
+}

@@ -1,0 +1,310 @@
+//! Password strings: reads what each workspace's visitors sign in with, hashes it if it is plain, and notices a change.
+//! The gateway gets argon2 strings and nothing else. The same password always gives the same string (the salt is
+//! derived from it with a key of this host), so a restart of the daemon looks like no change.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use blake2::digest::{KeyInit as _, Mac as _};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::host::files::{self, Access, Doing as _, FileError, ReadError};
+use crate::host::secrets;
+use crate::host::systemd::Chain;
+use crate::host::watch::{Change, Watch};
+use crate::model::auth;
+use crate::model::config::Config;
+use crate::model::names::{Secret, WorkspaceName};
+use crate::model::status::Trouble;
+
+/// More than anybody types; whatever is larger was named by mistake.
+const MOST: u64 = 4096;
+/// Length of this host's key (RFC 7693: at most 32 bytes for BLAKE2s).
+const KEY_BYTES: usize = 32;
+
+/// What a workspace's password is known as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Password {
+    /// The argon2 string in force; the last good one while the file is unusable. Nothing when none was ever set.
+    pub string: Option<String>,
+    pub trouble: Option<Trouble>,
+}
+
+pub type Passwords = Arc<BTreeMap<WorkspaceName, Password>>;
+
+/// Keeps the strings current.
+pub struct Keeper {
+    directory: PathBuf,
+    key: Secret,
+    watch: Arc<Watch>,
+    /// Strings by workspace and by a keyed hash of the file's content, so that an unchanged file isn't hashed again.
+    known: Mutex<BTreeMap<WorkspaceName, ([u8; 16], String)>>,
+    current: watch::Sender<Passwords>,
+    read: AtomicBool,
+    pub again: Notify,
+}
+
+impl Keeper {
+    /// `directory` holds the strings that `csm password` set, and this host's key, made when it is not there.
+    pub fn new(directory: PathBuf, watch: Arc<Watch>) -> Result<Self, FileError> {
+        let path = directory.join(".key");
+        if !path.exists() {
+            let mut random = [0_u8; KEY_BYTES];
+            getrandom::fill(&mut random)
+                .map_err(std::io::Error::other)
+                .doing("make random bytes for", &path)?;
+            files::write_whole(&path, &random, Access::root(0o600))?;
+        }
+        let key = Secret::new(std::fs::read(&path).doing("read", &path)?);
+        if key.expose().len() != KEY_BYTES {
+            let damaged = std::io::Error::other("it is damaged; remove it, and everybody signs in again");
+            return Err(damaged).doing("use the key", &path);
+        }
+        let current = tokio::sync::watch::channel(Passwords::default()).0;
+        Ok(Self {
+            directory,
+            key,
+            watch,
+            known: Mutex::default(),
+            current,
+            read: AtomicBool::new(false),
+            again: Notify::new(),
+        })
+    }
+
+    pub fn current(&self) -> watch::Receiver<Passwords> {
+        self.current.subscribe()
+    }
+
+    /// Whether everything has been read once.
+    pub fn is_read(&self) -> bool {
+        self.read.load(Ordering::SeqCst)
+    }
+
+    /// Keeps the string that `csm password` made. One trailing newline and the like are its own business.
+    pub fn set(&self, name: &WorkspaceName, string: &str) -> Result<(), FileError> {
+        files::write_whole(&self.stored(name), string.as_bytes(), Access::root(0o600))?;
+        self.again.notify_one();
+        Ok(())
+    }
+
+    pub fn forget(&self, name: &WorkspaceName) -> Result<(), FileError> {
+        files::remove(&self.stored(name))?;
+        self.again.notify_one();
+        Ok(())
+    }
+
+    fn stored(&self, name: &WorkspaceName) -> PathBuf {
+        self.directory.join(format!("{name}.argon2"))
+    }
+
+    /// Reads everything now, and again whenever a file, a link on the way to one, or the configuration changes.
+    /// `touched` hears of workspaces whose files changed, their secrets included.
+    pub async fn run(
+        &self,
+        mut config: watch::Receiver<Arc<Config>>,
+        touched: impl Fn(&WorkspaceName),
+        token: CancellationToken,
+    ) {
+        let mut watched: BTreeSet<PathBuf> = BTreeSet::new();
+        let mut changes = self.watch.changes();
+        loop {
+            let wanted = config.borrow_and_update().clone();
+            let interest = self.interest(&wanted);
+            self.rewatch(&mut watched, &interest);
+            self.read_all(&wanted).await;
+            // A burst of changes, as of a whole generation of secrets, is one.
+            let names = tokio::select! {
+                () = token.cancelled() => return,
+                changed = config.changed() => if changed.is_ok() { BTreeSet::new() } else { return },
+                () = self.again.notified() => BTreeSet::new(),
+                names = next(&mut changes, &interest) => names,
+            };
+            names.iter().for_each(&touched);
+        }
+    }
+
+    /// Entry of a directory -> workspaces that a change there concerns.
+    fn interest(&self, config: &Config) -> BTreeMap<PathBuf, BTreeSet<WorkspaceName>> {
+        let mut interest: BTreeMap<PathBuf, BTreeSet<WorkspaceName>> = BTreeMap::new();
+        for (name, workspace) in &config.workspaces {
+            for file in workspace
+                .password_file
+                .iter()
+                .chain(workspace.secret_environment.values())
+            {
+                for entry in secrets::waypoints(file) {
+                    interest.entry(entry).or_default().insert(name.clone());
+                }
+            }
+        }
+        interest
+    }
+
+    fn rewatch(&self, watched: &mut BTreeSet<PathBuf>, interest: &BTreeMap<PathBuf, BTreeSet<WorkspaceName>>) {
+        let wanted: BTreeSet<PathBuf> = interest
+            .keys()
+            .filter_map(|entry| entry.parent())
+            .map(Path::to_owned)
+            .collect();
+        for gone in watched.difference(&wanted) {
+            self.watch.remove(gone);
+        }
+        for directory in &wanted {
+            // Again even if it was watched before: the directory of that name may be another one now.
+            if let Err(error) = self.watch.add(directory) {
+                tracing::warn!(directory = %directory.display(), error = %Chain(&error), "can't watch for changed secrets");
+            }
+        }
+        *watched = wanted;
+    }
+
+    async fn read_all(&self, config: &Config) {
+        let mut fresh = BTreeMap::new();
+        for (name, workspace) in &config.workspaces {
+            let last = self
+                .current
+                .borrow()
+                .get(name)
+                .and_then(|password| password.string.clone());
+            let password = match &workspace.password_file {
+                Some(file) => self.read_file(name, file, last).await,
+                None => self.read_stored(name, last),
+            };
+            fresh.insert(name.clone(), password);
+        }
+        let fresh = Arc::new(fresh);
+        let first = !self.read.swap(true, Ordering::SeqCst);
+        self.current.send_if_modified(|current| {
+            let changes = first || *current != fresh;
+            if changes {
+                *current = fresh;
+            }
+            changes
+        });
+    }
+
+    fn read_stored(&self, name: &WorkspaceName, last: Option<String>) -> Password {
+        match files::read_named(&self.stored(name), MOST) {
+            Ok(content) => Password {
+                string: Some(String::from_utf8_lossy(&content).into_owned()),
+                trouble: None,
+            },
+            Err(ReadError::Missing) => Password {
+                string: None,
+                trouble: Some(Trouble::new(
+                    "password-unset",
+                    "no password is set, so nobody can sign in",
+                    format!("`csm password {name}`, or set workspaces.{name}.password_file"),
+                )),
+            },
+            Err(error) => unusable(name, &self.stored(name), &error, last),
+        }
+    }
+
+    async fn read_file(&self, name: &WorkspaceName, file: &Path, last: Option<String>) -> Password {
+        let content = match files::read_named(file, MOST) {
+            Ok(content) => Secret::new(content),
+            Err(error) => return unusable(name, file, &error, last),
+        };
+        let text = content.expose().strip_suffix(b"\n").unwrap_or(content.expose());
+        if text.is_empty() {
+            return unusable(name, file, &ReadError::Empty, last);
+        }
+        if text.starts_with(b"$argon2id$") {
+            let string = String::from_utf8_lossy(text).into_owned();
+            return match auth::check_string(&string) {
+                Ok(_) => Password {
+                    string: Some(string),
+                    trouble: None,
+                },
+                Err(error) => unusable(name, file, &error, last),
+            };
+        }
+        let salt = self.salt(name, text);
+        if let Some((seen, string)) = self.lock().get(name)
+            && *seen == salt
+        {
+            return Password {
+                string: Some(string.clone()),
+                trouble: None,
+            };
+        }
+        let plain = Secret::new(text.to_vec());
+        let hashed = tokio::task::spawn_blocking(move || auth::hash_password(plain.expose(), &salt)).await;
+        match hashed {
+            Ok(Ok(string)) => {
+                self.lock().insert(name.clone(), (salt, string.clone()));
+                Password {
+                    string: Some(string),
+                    trouble: None,
+                }
+            }
+            Ok(Err(error)) => unusable(name, file, &error, last),
+            Err(error) => unusable(name, file, &error, last),
+        }
+    }
+
+    /// 16 bytes that only this host derives from this password for this workspace (keyed BLAKE2s, RFC 7693).
+    fn salt(&self, name: &WorkspaceName, password: &[u8]) -> [u8; 16] {
+        let mut salt = [0; 16];
+        // A key of that length is always taken.
+        if let Ok(mut mac) = blake2::Blake2sMac256::new_from_slice(self.key.expose()) {
+            mac.update(name.as_str().as_bytes());
+            mac.update(&[0]);
+            mac.update(password);
+            salt.copy_from_slice(&mac.finalize().into_bytes()[..16]);
+        }
+        salt
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<WorkspaceName, ([u8; 16], String)>> {
+        self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Waits for a change that concerns a workspace, and takes the rest of its burst with it.
+async fn next(
+    changes: &mut tokio::sync::broadcast::Receiver<Change>,
+    interest: &BTreeMap<PathBuf, BTreeSet<WorkspaceName>>,
+) -> BTreeSet<WorkspaceName> {
+    let all = || interest.values().flatten().cloned().collect::<BTreeSet<_>>();
+    let mut names = BTreeSet::new();
+    loop {
+        let change = if names.is_empty() {
+            changes.recv().await.ok()
+        } else {
+            match tokio::time::timeout(std::time::Duration::from_millis(20), changes.recv()).await {
+                Ok(change) => change.ok(),
+                Err(_) => return names,
+            }
+        };
+        match change {
+            Some(Change::At(path)) => names.extend(interest.get(&path).into_iter().flatten().cloned()),
+            Some(Change::Lost) | None => return all(),
+        }
+    }
+}
+
+fn unusable(name: &WorkspaceName, file: &Path, error: &dyn std::error::Error, last: Option<String>) -> Password {
+    let kept = if last.is_some() {
+        "; the last good password stays in force"
+    } else {
+        ""
+    };
+    Password {
+        string: last,
+        trouble: Some(Trouble::new(
+            "password-unusable",
+            format!(
+                "workspaces.{name}.password_file: {}: {}{kept}",
+                file.display(),
+                Chain(error)
+            ),
+            "put the password, or its $argon2id$ string, into that file; it is read again at once",
+        )),
+    }
+}

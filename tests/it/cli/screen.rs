@@ -1,0 +1,164 @@
+//! What is different when a person sits at a terminal: colours, the line of progress, prompts without echo.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::{get, post, put};
+use rustix::fs::{Mode, OFlags};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+use super::fake::{self, Admin, csm, open_stream, workspace};
+
+/// A program on a terminal of its own.
+struct Terminal {
+    master: File,
+    output: mpsc::Receiver<Vec<u8>>,
+    seen: String,
+    child: std::process::Child,
+}
+
+impl Terminal {
+    fn run(command: &Command) -> Self {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let name = ptsname(&master, Vec::new()).unwrap();
+        let open =
+            || -> OwnedFd { rustix::fs::open(name.as_c_str(), OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap() };
+        // A session of its own: prompts go to /dev/tty, the controlling terminal.
+        let mut session = Command::new("setsid");
+        session
+            .args(["--ctty", "--wait"])
+            .arg(command.get_program())
+            .args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => session.env(name, value),
+                None => session.env_remove(name),
+            };
+        }
+        session
+            .stdin(Stdio::from(open()))
+            .stdout(Stdio::from(open()))
+            .stderr(Stdio::from(open()));
+        let child = session.spawn().unwrap();
+        drop(session);
+        let master = File::from(master);
+        let mut reader = master.try_clone().unwrap();
+        let (sender, output) = mpsc::channel();
+        thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            // The end is EIO, once the last holder of the other side has gone.
+            while let Ok(count @ 1..) = reader.read(&mut bytes) {
+                if sender.send(bytes[..count].to_vec()).is_err() {
+                    break;
+                }
+            }
+        });
+        Self {
+            master,
+            output,
+            seen: String::new(),
+            child,
+        }
+    }
+
+    fn wait_for(&mut self, text: &str) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !self.seen.contains(text) {
+            let rest = deadline.saturating_duration_since(Instant::now());
+            let Ok(bytes) = self.output.recv_timeout(rest) else {
+                panic!("no {text:?} in {:?}", self.seen)
+            };
+            self.seen.push_str(&String::from_utf8_lossy(&bytes));
+        }
+    }
+
+    fn write(&mut self, text: &str) {
+        self.master.write_all(text.as_bytes()).unwrap();
+    }
+
+    fn end(mut self) -> (i32, String) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            match self
+                .output
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            {
+                Ok(bytes) => self.seen.push_str(&String::from_utf8_lossy(&bytes)),
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                Err(mpsc::RecvTimeoutError::Timeout) => panic!("still open after {:?}", self.seen),
+            }
+        }
+        (self.child.wait().unwrap().code().unwrap(), self.seen)
+    }
+}
+
+#[test]
+fn a_terminal_gets_colour_unless_it_is_refused() {
+    let admin = Admin::json("/v1/workspaces", super::machine());
+    let (code, text) = Terminal::run(csm(&admin).arg("status")).end();
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("\u{1b}[32mready\u{1b}[0m"), "{text:?}");
+    for (name, value) in [("NO_COLOR", "1"), ("TERM", "dumb")] {
+        let (code, text) = Terminal::run(csm(&admin).arg("status").env(name, value)).end();
+        assert_eq!(code, 0, "{text}");
+        assert!(!text.contains('\u{1b}'), "{name}: {text:?}");
+    }
+}
+
+#[test]
+fn progress_is_one_line_rewritten_and_gone_at_the_end() {
+    let starting = || async { workspace("dan", "starting", true).to_string() };
+    let follow = || async { open_stream(vec![workspace("dan", "ready", false)]) };
+    let admin = Admin::new(
+        Router::new()
+            .route("/v1/workspaces/dan/start", post(starting))
+            .route("/v1/workspaces/dan/follow", get(follow)),
+    );
+    let (code, text) = Terminal::run(csm(&admin).args(["start", "dan"]).env("NO_COLOR", "1")).end();
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("\r\u{1b}[K0 s: dan starting"), "{text:?}");
+    let last = text.rsplit("\u{1b}[K").next().unwrap();
+    assert!(
+        last.is_empty() || last == "dan is ready at https://dan.code.example.org\r\n",
+        "{text:?}"
+    );
+    assert!(
+        text.contains("\u{1b}[Kdan is ready at https://dan.code.example.org\r\n"),
+        "{text:?}"
+    );
+}
+
+#[test]
+fn a_password_is_asked_for_twice_and_not_shown() {
+    let body = Arc::new(Mutex::new(String::new()));
+    let kept = body.clone();
+    let take = move |text: String| async move {
+        *kept.lock().unwrap() = text;
+        StatusCode::NO_CONTENT
+    };
+    let admin = Admin::new(Router::new().route("/v1/workspaces/dan/password", put(take)));
+    for (second, expected) in [("correct horse\n", 0), ("correct hose\n", 2)] {
+        body.lock().unwrap().clear();
+        let mut terminal = Terminal::run(fake::csm(&admin).args(["password", "dan"]));
+        terminal.wait_for("New password for dan: ");
+        terminal.write("correct horse\n");
+        terminal.wait_for("Once more: ");
+        terminal.write(second);
+        let (code, text) = terminal.end();
+        assert_eq!(code, expected, "{text}");
+        assert!(!text.contains("horse") && !text.contains("hose"), "{text:?}");
+        let body = body.lock().unwrap();
+        assert_eq!(!body.is_empty(), expected == 0, "{body}");
+        assert!(body.is_empty() || super::password::opens(&body, "correct horse"));
+    }
+}

@@ -1,0 +1,97 @@
+"""A fresh disposable host for each story file, what is worth seeing after a failure, and nothing left behind.
+
+A story file may set NEEDS (see lab/needs.py) and PRODUCT (False: a bare host without csm in it)."""
+
+import os
+import re
+import subprocess
+
+import pytest
+
+from lab import browser as browsers, env, host as hosts, needs, wait
+from lab.browser import Browser
+from lab.client import Client
+from lab.pki import Pki
+from lab.product import Product
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left():
+    hosts.of_runs_that_died()
+    yield
+    browsers.stop()
+    store = os.environ.get("CSM_LAB_STORE")
+    if store and subprocess.run([env.LAB / "fill-store", "--check", os.path.dirname(store)]).returncode:
+        pytest.fail(f"a host changed files of the image store that all hosts share: {store}", pytrace=False)
+    try:
+        wait.until("nothing is left", lambda: not hosts.left_behind(), 10)
+    except wait.TimedOut:
+        pytest.fail("this run left behind:\n" + "\n".join(hosts.left_behind()), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def pki(tmp_path_factory):
+    return Pki(tmp_path_factory.mktemp("pki"))
+
+
+@pytest.fixture(scope="module")
+def host(request):
+    module = request.module
+    kind = needs.kind_for(getattr(module, "NEEDS", set()))
+    store = env.product("STORE") if getattr(module, "PRODUCT", True) else None
+    with hosts.Host(module.__name__.removeprefix("test_"), kind, store) as host:
+        request.config.stash[_open].append(host)
+        yield host
+        request.config.stash[_open].remove(host)
+
+
+@pytest.fixture(scope="module")
+def product(request, host, pki):
+    """csm installed and all workspaces ready. A story file may set CONFIGURE, a function that gets the Product
+    before the configuration is written."""
+    product = Product(host, pki)
+    getattr(request.module, "CONFIGURE", lambda product: None)(product)
+    product.install()
+    product.wait_ready()
+    return product
+
+
+@pytest.fixture(scope="module")
+def browser(request, host, pki, tmp_path_factory):
+    pictures = env.artifacts() / request.module.__name__
+    with Browser(host, pki, tmp_path_factory.mktemp("browser"), pictures) as browser:
+        request.config.stash[_open].append(browser)
+        yield browser
+        request.config.stash[_open].remove(browser)
+
+
+@pytest.fixture
+def visit(host, pki):
+    """visit("dan") is a client without cookies at dan's address."""
+    made = []
+
+    def client(name, **options):
+        made.append(Client(host, pki, name, **options))
+        return made[-1]
+
+    yield client
+    for one in made:
+        one.close()
+
+
+_open = pytest.StashKey[list]()
+
+
+def pytest_configure(config):
+    config.stash[_open] = []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.failed:
+        place = env.artifacts() / re.sub("[^A-Za-z0-9_.-]+", "-", item.nodeid.split("/")[-1]) / call.when
+        for one in item.config.stash[_open]:
+            one.collect(place / type(one).__name__.lower())
+        report.sections.append(("collected", str(place)))
+    return report

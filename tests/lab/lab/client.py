@@ -1,0 +1,60 @@
+"""HTTPS and websockets as a program speaks them: the lab's authority, and names that lead to one host."""
+
+import httpx
+from websockets.sync.client import connect
+
+from . import env
+
+
+class _ToHost(httpx.HTTPTransport):
+    """Sends every request to one address, with the name kept in SNI, in Host and in the certificate's check."""
+
+    def __init__(self, address, **options):
+        super().__init__(**options)
+        self._address = address
+
+    def handle_request(self, request):
+        name = request.url.host
+        request.extensions = {**request.extensions, "sni_hostname": name}
+        request.headers.setdefault("Host", name)
+        request.url = request.url.copy_with(host=self._address[0], port=self._address[1])
+        return super().handle_request(request)
+
+
+class Client(httpx.Client):
+    """One visitor, with cookies of their own, at https://NAME.DOMAIN. Redirects are not followed unless asked."""
+
+    def __init__(self, host, pki, name, domain=env.DOMAIN, **options):
+        self.host, self.pki, self.visited = host, pki, f"{name}.{domain}" if name else domain
+        context = pki.context()
+        super().__init__(
+            base_url=f"https://{self.visited}",
+            transport=_ToHost(host.address, verify=context),
+            timeout=options.pop("timeout", 20),
+            trust_env=False,
+            **options,
+        )
+
+    def cookie_header(self):
+        return "; ".join(f"{cookie.name}={cookie.value}" for cookie in self.cookies.jar)
+
+    def websocket(self, path, headers=None, origin="own", name=None, **options):
+        """Opens a websocket with this visitor's cookies; refusals raise websockets.exceptions.InvalidStatus."""
+        address = self.host.address
+        visited = name or self.visited
+        headers = dict(headers or {})
+        if self.cookies.jar and "Cookie" not in headers:
+            headers["Cookie"] = self.cookie_header()
+        return connect(
+            f"wss://{visited}{path}",
+            host=address[0],
+            port=address[1],
+            ssl=self.pki.context(),
+            server_hostname=visited,
+            origin=f"https://{visited}" if origin == "own" else origin,
+            additional_headers=headers,
+            proxy=None,
+            open_timeout=options.pop("open_timeout", 20),
+            max_size=None,
+            **options,
+        )

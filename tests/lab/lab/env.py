@@ -1,0 +1,46 @@
+"""Where things are, and the name of this run. Nothing here may write into the checkout."""
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+LAB = Path(__file__).resolve().parent.parent
+CHECKOUT = LAB.parent.parent
+CACHE = Path(
+    os.environ.get("CSM_CACHE")
+    or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "code-server-multi"
+)
+
+# Every process that a run starts inherits this, so that what is left of it can be told from other runs'.
+MARK = "CSM_LAB_RUN"
+RUN = os.environ.setdefault(MARK, f"r{os.getpid()}")
+
+DOMAIN = "code.example.test"
+
+
+def product(what):
+    """What `prepare lab` made: CSM, IMAGE or STORE."""
+    value = os.environ.get(f"CSM_LAB_{what}")
+    if not value:
+        raise RuntimeError(f"CSM_LAB_{what} is not set; start through tests/run, or eval the output of prepare")
+    return Path(value)
+
+
+def artifacts():
+    """A directory of this run's own; of earlier ones, the newest nine stay."""
+    given = os.environ.get("CSM_ARTIFACTS")
+    if given:
+        place = Path(given)
+    else:
+        above = CACHE / "artifacts"
+        place = above / f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(_started()))}-{RUN}"
+        if not place.exists() and above.exists():
+            for old in sorted(above.iterdir())[:-9]:
+                shutil.rmtree(old, ignore_errors=True)
+    place.mkdir(parents=True, exist_ok=True)
+    return place
+
+
+def _started():
+    return os.stat(f"/proc/{os.getpid()}").st_ctime

@@ -1,0 +1,216 @@
+"""Disposable hosts. The drivers are ../bin/ns and ../bin/vm; this gives them a shape that stories can use."""
+
+import io
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+
+from . import env, wait
+
+
+class Failed(AssertionError):
+    """A command in a host that ended otherwise than it should have."""
+
+    def __init__(self, argv, done):
+        self.done = done
+        super().__init__(
+            f"exit {done.returncode}: {shlex.join(map(str, argv))[:2000]}\n--- stdout\n{_text(done.stdout)}--- stderr\n{_text(done.stderr)}"
+        )
+
+
+def _text(output):
+    return output.decode(errors="replace") if isinstance(output, bytes) else (output or "")
+
+
+class Host:
+    """One host. `store` is a filled image store that it gets at boot."""
+
+    def __init__(self, name, kind="ns", store=None):
+        self.kind = kind
+        self.store = store
+        self.name = f"{env.RUN}-{re.sub('[^a-z0-9]+', '-', name)}"
+        self.driver = env.LAB / "bin" / kind
+        self.directory = env.CACHE / kind / self.name
+
+    def __enter__(self):
+        self.up()
+        return self
+
+    def __exit__(self, *_):
+        self.down()
+
+    def up(self):
+        try:
+            self._drive("up", self.name, *([self.store] if self.store else []), timeout=300)
+        except BaseException:
+            self.down()
+            raise
+
+    def down(self):
+        self._drive("down", self.name, timeout=60)
+
+    def _drive(self, *argv, timeout):
+        argv = [self.driver, *map(str, argv)]
+        done = subprocess.run(argv, capture_output=True, timeout=timeout, text=True, stdin=subprocess.DEVNULL)
+        if done.returncode:
+            raise Failed(argv, done)
+        return done.stdout.strip()
+
+    @property
+    def address(self):
+        """Where its port 443 is: (address, port)."""
+        if self.kind == "vm":
+            return "127.0.0.1", int((self.directory / "port").read_text())
+        return (self.directory / "ip").read_text().strip(), 443
+
+    def argv(self, *argv):
+        return [str(self.driver), "run", self.name, "--", *map(str, argv)]
+
+    def run(self, *argv, check=True, timeout=60, input=None, text=True):
+        """Runs a command as root. `check` may be a number: the exit code to insist on."""
+        stdin = {"input": input} if input is not None else {"stdin": subprocess.DEVNULL}
+        done = subprocess.run(self.argv(*argv), capture_output=True, timeout=timeout, text=text, errors="replace" if text else None, **stdin)
+        wanted = 0 if check is True else check
+        if check is not False and done.returncode != wanted:
+            raise Failed(argv, done)
+        return done
+
+    def sh(self, script, *arguments, **options):
+        """Runs a bash script, which stops at the first error, and returns what it printed."""
+        return self.run("bash", "-euo", "pipefail", "-c", script, "lab", *arguments, **options).stdout.strip()
+
+    def start(self, *argv, **options):
+        """Starts a command without waiting for it. The caller ends it."""
+        options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} | options
+        return subprocess.Popen(self.argv(*argv), **options)
+
+    def put(self, path, content, mode=0o644, owner="root:root"):
+        """Writes a file: text, bytes, or a local Path."""
+        if isinstance(content, Path):
+            content = content.read_bytes()
+        if isinstance(content, str):
+            content = content.encode()
+        temporary = f"{path}.lab-new"
+        script = 'mkdir -p "$(dirname "$1")"; cat >"$2"; chmod "$3" "$2"; chown "$4" "$2"; mv -f "$2" "$1"'
+        self.sh(script, path, temporary, f"{mode:o}", owner, input=content, text=False)
+
+    def put_tree(self, local, path):
+        """Copies a local directory's files to `path`, owned by root."""
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as tar:
+            tar.add(local, arcname=".", filter=_as_root)
+        self.sh('mkdir -p "$1"; tar -C "$1" -x', path, input=packed.getvalue(), text=False)
+
+    def get(self, path):
+        return self.run("cat", path, text=False).stdout
+
+    def journal(self, unit=None, *options):
+        return self.run("journalctl", "--no-pager", "--boot", *(["--unit", unit] if unit else []), *options).stdout
+
+    def show(self, unit, name):
+        """One property of a unit."""
+        return self.run("systemctl", "show", "--property", name, "--value", unit).stdout.strip()
+
+    def wait_for(self, what, condition, deadline=30):
+        return wait.until(what, condition, deadline, 0.05 if self.kind == "ns" else 0.5)
+
+    def reboot(self):
+        """`vm` only."""
+        before = self._boot_id()
+        self.run("systemctl", "reboot", check=False)
+        wait.until("another boot id", lambda: self._boot_id() != before, 180, 1)
+        wait.until("the host is up again", self._is_up, 180, 1)
+
+    def _boot_id(self):
+        return self.sh("cat /proc/sys/kernel/random/boot_id", timeout=20)
+
+    def _is_up(self):
+        return self.run("systemctl", "is-system-running", "--wait", check=False, timeout=120).stdout.strip() in ("running", "degraded")
+
+    def collect(self, directory):
+        """What one wants to see after a failure. Never raises: it runs when something is broken already."""
+        directory.mkdir(parents=True, exist_ok=True)
+        wanted = {
+            "journal.txt": "journalctl --no-pager --boot -o short-precise",
+            "status.json": "csm status --json",
+            "units.txt": "systemctl list-units --all --no-pager 'csm*' 'code-server-multi*' 'nginx*' 'run-code*'; systemctl --failed --no-pager",
+            "nginx.txt": "tail -n 300 /var/log/nginx/*.log; head -n 200 /var/lib/code-server-multi/nginx/current/*.conf",
+            "processes.txt": "ps -eo user:20,pid,ppid,stat,etime,rss,args --forest",
+            "mounts.txt": "cat /proc/self/mountinfo; ls -laR /run/code-server-multi",
+        }
+        for name, script in wanted.items():
+            try:
+                done = self.run("timeout", "20", "bash", "-c", script, check=False, timeout=40)
+                (directory / name).write_text(done.stdout + done.stderr)
+            except Exception as error:
+                (directory / name).write_text(f"not collected: {error}\n")
+        if (self.directory / "console").exists():
+            shutil.copy(self.directory / "console", directory / "console.txt")
+
+
+def _as_root(entry):
+    entry.uid = entry.gid = 0
+    entry.uname = entry.gname = "root"
+    return entry
+
+
+def of_runs_that_died():
+    """Takes down hosts whose run was killed before it could: their names say which process that was."""
+    for kind in ("ns", "vm"):
+        for place in (env.CACHE / kind).glob("r*-*"):
+            pid = place.name[1:].split("-")[0]
+            if pid.isdigit() and not _is_run(pid):
+                subprocess.run([env.LAB / "bin" / kind, "down", place.name], check=False)
+
+
+def _is_run(pid):
+    """A run's own number is in its own environment only if it was started with it; the name says python either way."""
+    try:
+        return b"python" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def left_behind():
+    """What is still there of this run, in words. Empty is right."""
+    found = []
+    for kind in ("ns", "vm"):
+        found += [f"host {place}" for place in (env.CACHE / kind).glob(f"{env.RUN}-*")]
+    mounts = Path("/proc/self/mountinfo").read_text()
+    found += [f"mount: {line}" for line in mounts.splitlines() if f"/{env.RUN}-" in line]
+    for line in mounts.splitlines():
+        fields = line.split()
+        if " - cgroup2 " in line:
+            found += [f"cgroup {place}" for place in Path(fields[4]).glob(f"csm-lab-{env.RUN}-*")]
+    found += [f"socket {place}" for place in Path("/run").glob(f"csm-lab-{env.RUN}-*")]
+    for alias in Path("/sys/class/net").glob("csm-lab-*/ifalias"):
+        if alias.read_text().startswith(f"{env.RUN}-"):
+            found.append(f"link {alias.parent.name}")
+    return found + [f"process {line}" for line in _processes()]
+
+
+def _processes():
+    mark = f"{env.MARK}={env.RUN}".encode()
+    ours = _with_parents(os.getpid())
+    for place in Path("/proc").iterdir():
+        if not place.name.isdigit() or int(place.name) in ours:
+            continue
+        try:
+            if mark in (place / "environ").read_bytes().split(b"\0"):
+                command = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                if command:  # a zombie has none
+                    yield f"{place.name} {command[:200]}"
+        except OSError:
+            continue
+
+
+def _with_parents(pid):
+    seen = set()
+    while pid > 1:
+        seen.add(pid)
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    return seen

@@ -1,0 +1,122 @@
+"""The lab gives what it promises: without this, no other story means anything."""
+
+import subprocess
+import time
+
+import pytest
+from playwright.sync_api import Error
+
+from lab import env, host as hosts, needs, wait
+from lab.browser import Browser
+from lab.client import Client
+from lab.host import Host
+from lab.pki import Pki
+
+PRODUCT = False
+
+SITE = """
+server {
+  listen 443 ssl;
+  server_name *.code.example.test;
+  ssl_certificate /etc/lab/certificate.pem;
+  ssl_certificate_key /etc/lab/key.pem;
+  default_type text/html;
+  location / { return 200 "<title>here is $host</title><p id=name>$host"; }
+}
+"""
+
+
+def serve(host, pki):
+    host.put("/etc/lab/certificate.pem", pki.certificate)
+    host.put("/etc/lab/key.pem", pki.key, 0o600)
+    host.put("/etc/nginx/conf.d/lab.conf", SITE)
+    host.sh("nginx -t; systemctl restart nginx")
+
+
+@pytest.fixture(scope="module")
+def site(host, pki):
+    serve(host, pki)
+
+
+def test_ns_is_a_host_of_its_own(host):
+    assert host.kind == "ns"
+    assert host.run("systemctl", "is-system-running").stdout.strip() == "running"
+    assert host.run("ps", "-o", "comm=", "-p", "1").stdout.strip() == "systemd"
+    assert host.run("sh", "-c", "exit 7", check=7)
+    with pytest.raises(hosts.Failed):
+        host.run("false")
+    host.put("/etc/lab/some", "text\n", 0o640, "root:www-data")
+    assert host.get("/etc/lab/some") == b"text\n"
+    assert host.sh("stat -c '%a %U:%G' /etc/lab/some") == "640 root:www-data"
+    # No way out, whatever the build machine can reach.
+    host.run("curl", "--silent", "--max-time", "2", "http://1.1.1.1/", check=28)
+
+
+def test_clients_reach_nginx_by_name_and_trust_only_the_lab(host, pki, site, visit, tmp_path):
+    assert visit("dan").get("/").text == "<title>here is dan.code.example.test</title><p id=name>dan.code.example.test"
+    with pytest.raises(Exception, match="CERTIFICATE_VERIFY_FAILED"):
+        Client(host, Pki(tmp_path), "dan").get("/")
+
+
+def test_chromium_opens_a_page_with_the_certificate_checked(host, browser, site, pki, tmp_path):
+    page = browser.visitor().new_page()
+    page.goto(browser.url("dan"))
+    assert page.title() == "here is dan.code.example.test"
+    assert browser.picture(page, "lab itself").stat().st_size > 1000
+    # The same browser with another authority refuses: so the check above was one.
+    with Browser(host, Pki(tmp_path / "pki"), tmp_path, tmp_path) as other, pytest.raises(Error, match="ERR_CERT_AUTHORITY_INVALID"):
+        other.visitor().new_page().goto(other.url("dan"))
+
+
+def test_down_leaves_nothing_and_takes_everything_with_it():
+    with Host("brief") as brief:
+        brief.sh("systemd-run --quiet --unit=stubborn bash -c 'trap \"\" TERM; while :; do sleep 1000; done'")
+        address = brief.address[0]
+        with subprocess.Popen(["sleep", "1000"]) as stray:
+            # What the check at the end of a run looks for is found while it is there.
+            assert {"host", "cgroup", "link", "process"} <= {found.split()[0] for found in hosts.left_behind()}
+            stray.kill()
+    assert not [found for found in hosts.left_behind() if "brief" in found or "sleep" in found]
+    assert subprocess.run(["ip", "route", "show", f"{address}/32"], capture_output=True, text=True).stdout == ""
+
+
+def test_hosts_of_a_killed_run_are_found_and_removed(monkeypatch):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    monkeypatch.setattr(env, "RUN", f"r{ended.pid}")
+    forgotten = Host("forgotten")
+    forgotten.up()
+    hosts.of_runs_that_died()
+    assert not forgotten.directory.exists()
+    assert not hosts.left_behind()
+
+
+def test_waiting_has_a_deadline_and_says_what_for():
+    begun = time.monotonic()
+    with pytest.raises(wait.TimedOut, match="not within 0.3 s: the moon; last answer: LookupError"):
+        wait.until("the moon", _no_moon, 0.3)
+    with pytest.raises(wait.TimedOut, match="the sun; last answer: False"):
+        wait.until("the sun", lambda: False, 0.1)
+    assert time.monotonic() - begun < 2
+
+
+def _no_moon():
+    raise LookupError("no moon")
+
+
+def test_needs_choose_the_kind():
+    assert needs.kind_for(set()) == "ns"
+    assert needs.kind_for({"reboot"}) == "vm"
+    with pytest.raises(ValueError, match="'swimming'"):
+        needs.kind_for({"swimming"})
+
+
+def test_vm_has_limits_and_a_site_and_reboots(pki, tmp_path):
+    with Host("machine", "vm") as vm:
+        assert {"memory", "cpu", "pids"} <= set(vm.sh("cat /sys/fs/cgroup/cgroup.controllers").split())
+        serve(vm, pki)
+        assert "here is dan" in Client(vm, pki, "dan").get("/").text
+        vm.put("/root/kept", "kept")
+        vm.reboot()
+        assert vm.get("/root/kept") == b"kept"
+        vm.wait_for("nginx is back", lambda: "here is dan" in Client(vm, pki, "dan").get("/").text)
