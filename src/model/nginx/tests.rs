@@ -188,6 +188,13 @@ fn parts_of_two_generations_together() {
 }
 
 #[test]
+fn ports_that_files_need() {
+    let generation = render(&config(&[("dan", Some(8090)), ("eve", None)]), true).unwrap();
+    let ports = [BASE_FILE, "dan.conf", "eve.conf", "fay.conf"].map(|file| generation.tunnel_port(file));
+    assert_eq!(ports, [None, Some(8090), None, None]);
+}
+
+#[test]
 fn file_names_lead_back_to_workspaces() {
     assert_eq!(workspace_of("dan.conf"), Some(WorkspaceName::parse("dan").unwrap()));
     assert_eq!(workspace_of(BASE_FILE), None);
