@@ -50,7 +50,7 @@ pub(crate) fn config(names: &[(&str, Option<u16>)]) -> Config {
             certificate_key: "/etc/cert/key.pem".into(),
         },
         gateway: Gateway {
-            session_lifetime: Duration::from_hours(24),
+            session_lifetime: Duration::from_secs(24 * 3600),
         },
         workspaces: names.iter().map(|(name, port)| workspace(name, *port)).collect(),
     }
