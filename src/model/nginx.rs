@@ -21,9 +21,6 @@ pub const PROBE_SOCKET: &str = "/run/code-server-multi-nginx/probe.sock";
 const GATEWAY_SOCKET: &str = "/run/code-server-multi/gateway/http.sock";
 const FRONT_DIR: &str = "/run/code-server-multi/front";
 
-/// Replies of a workspace (and of the gateway, unless it wakes) must not steer nginx by these.
-const IGNORED: &str = "X-Accel-Redirect X-Accel-Expires X-Accel-Limit-Rate X-Accel-Charset X-Accel-Buffering";
-
 /// Request headers that some software takes for who the visitor is or how he came; a client's are never passed on.
 const CLEARED: [&str; 36] = [
     "Forwarded",
@@ -381,7 +378,6 @@ impl Vhost {
             &[
                 ("FRONT", &format!("{FRONT_DIR}/{name}.sock")),
                 ("HSTS", &indent(self.hsts, 8)),
-                ("IGNORED", IGNORED),
                 ("SESSION_COOKIES", self.session_cookies),
                 ("COOKIE", self.cookie),
                 ("FORWARDED", forwarded.trim_end()),
@@ -393,7 +389,6 @@ impl Vhost {
                 ("GATEWAY_HEADERS", &indent(&gateway, 4)),
                 ("PAGE_HEADERS", &indent(&gateway, 8)),
                 ("PROXY_WORKSPACE", &workspace),
-                ("IGNORED", IGNORED),
                 ("ORIGIN", &self.origin),
                 (
                     "REFUSED_PAGE",
