@@ -364,7 +364,10 @@ pub fn is(error: &SystemdError, name: &str) -> bool {
 
 impl Reloader for Arc<Systemd> {
     async fn state(&self, unit: &str) -> Result<UnitState, ReloadError> {
-        let rows = self.list(&[unit.to_owned()]).await.map_err(|error| silent(unit, error))?;
+        let rows = self
+            .list(&[unit.to_owned()])
+            .await
+            .map_err(|error| silent(unit, error))?;
         Ok(match rows.first().map_or("inactive", |row| row.active.as_str()) {
             "active" | "reloading" | "refreshing" => UnitState::Active,
             "activating" => UnitState::Starting,
@@ -389,14 +392,19 @@ impl Reloader for Arc<Systemd> {
             let path = call("LoadUnit", unit, manager.load_unit(unit.to_owned())).await?;
             let properties = self.properties(unit, &path, "org.freedesktop.systemd1.Service").await?;
             let directories = properties.get("RuntimeDirectory").and_then(|own| own.try_clone().ok());
-            Ok(directories.and_then(|own| Vec::<String>::try_from(own).ok()).unwrap_or_default())
+            Ok(directories
+                .and_then(|own| Vec::<String>::try_from(own).ok())
+                .unwrap_or_default())
         };
         ask.await.map_err(|error| silent(unit, error))
     }
 }
 
 fn silent(unit: &str, error: SystemdError) -> ReloadError {
-    ReloadError { unit: unit.to_owned(), source: Box::new(error) }
+    ReloadError {
+        unit: unit.to_owned(),
+        source: Box::new(error),
+    }
 }
 
 fn properties(unit: &str, list: &[(&'static str, Value)]) -> Result<Vec<(String, OwnedVariant)>, SystemdError> {

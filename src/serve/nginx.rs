@@ -43,18 +43,27 @@ pub async fn run(
         let wanted = config.borrow_and_update().clone();
         let own = match publisher.take() {
             Some(own) if own.0 == wanted.nginx => own,
-            _ => (wanted.nginx.clone(), Publisher::new(Settings::new(&wanted.nginx), systemd.clone())),
+            _ => (
+                wanted.nginx.clone(),
+                Publisher::new(Settings::new(&wanted.nginx), systemd.clone()),
+            ),
         };
         let found = pass(&own.1, &wanted).await;
         publisher = Some(own);
         let failed = !found.steps.is_empty();
         failures = if failed { failures + 1 } else { 0 };
-        if let Some(trouble) = found.trouble.as_ref().filter(|trouble| report.borrow().trouble.as_ref() != Some(trouble)) {
+        if let Some(trouble) = found
+            .trouble
+            .as_ref()
+            .filter(|trouble| report.borrow().trouble.as_ref() != Some(trouble))
+        {
             tracing::warn!(code = trouble.code, "nginx: {}", trouble.message);
         }
         report.send_replace(found);
         let pause = if failed {
-            FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(5)).min(LONGEST_PAUSE)
+            FIRST_PAUSE
+                .saturating_mul(1 << failures.saturating_sub(1).min(5))
+                .min(LONGEST_PAUSE)
         } else {
             Duration::MAX
         };
@@ -90,7 +99,11 @@ async fn pass(publisher: &Publisher<Arc<Systemd>>, config: &Config) -> NginxRepo
         Err(error) => {
             let (code, remediation) = error.remediation();
             let trouble = Trouble::new(code, error.to_string(), remediation);
-            return NginxReport { trouble: Some(trouble), steps: vec![STEP.to_owned()], ..NginxReport::default() };
+            return NginxReport {
+                trouble: Some(trouble),
+                steps: vec![STEP.to_owned()],
+                ..NginxReport::default()
+            };
         }
     };
     match publisher.publish(&generation).await {
@@ -105,7 +118,10 @@ async fn pass(publisher: &Publisher<Arc<Systemd>>, config: &Config) -> NginxRepo
         }
         Err(error) => {
             let observed = publisher.observe().await;
-            failed(observed.served.ok().flatten().or(observed.current.ok().flatten()), &error)
+            failed(
+                observed.served.ok().flatten().or(observed.current.ok().flatten()),
+                &error,
+            )
         }
     }
 }
@@ -116,7 +132,10 @@ fn failed(generation: Option<String>, error: &NginxError) -> NginxReport {
     let (code, remediation) = error.remediation();
     let trouble = Trouble::new(code, Chain(error).to_string(), remediation);
     let culprits = match error {
-        NginxError::Refused { culprits, .. } => culprits.iter().filter_map(|culprit| culprit.workspace.clone()).collect(),
+        NginxError::Refused { culprits, .. } => culprits
+            .iter()
+            .filter_map(|culprit| culprit.workspace.clone())
+            .collect(),
         _ => Vec::new(),
     };
     NginxReport {

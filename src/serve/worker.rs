@@ -188,7 +188,10 @@ impl<E: Engine> Worker<E> {
             let mut plan = plan::workspace(wanted.as_ref(), &seen, &image, &machine);
             self.restart_if_asked(&mut plan, &seen);
             self.note_death(wanted.as_ref(), &seen);
-            let pause = self.pause.as_ref().map(|pause| pause.until.saturating_duration_since(Instant::now()));
+            let pause = self
+                .pause
+                .as_ref()
+                .map(|pause| pause.until.saturating_duration_since(Instant::now()));
             if pause.is_some() {
                 plan.steps.retain(Step::takes_away);
             }
@@ -226,7 +229,10 @@ impl<E: Engine> Worker<E> {
         // The journal shows messages, not fields, unless it is asked for them: say it in both.
         tracing::warn!(workspace = %self.name, action, error = %Chain(&error), "{}: {}", self.name, Chain(&error));
         self.failures += 1;
-        self.pause = Some(Pause { until: Instant::now() + backoff(self.failures), why: error.trouble });
+        self.pause = Some(Pause {
+            until: Instant::now() + backoff(self.failures),
+            why: error.trouble,
+        });
     }
 
     /// A pause ends with its time, with a request, or when something else is wanted.
@@ -287,16 +293,27 @@ impl<E: Engine> Worker<E> {
                 self.alive.get_or_insert_with(Instant::now);
             }
             Fact::Known(Service::Absent) => {
-                let Some(born) = self.alive.take().filter(|_| wanted.is_some_and(Workspace::should_run)) else { return };
+                let Some(born) = self.alive.take().filter(|_| wanted.is_some_and(Workspace::should_run)) else {
+                    return;
+                };
                 self.deaths = if born.elapsed() > STEADY { 1 } else { self.deaths + 1 };
                 tracing::warn!(workspace = %self.name, deaths = self.deaths, "{}: the editor ended by itself", self.name);
                 if self.deaths > 1 {
                     let why = Trouble::new(
                         "editor-exited",
-                        format!("the editor ended {} times by itself; it is started again after a pause", self.deaths),
-                        format!("`csm logs {0}` shows its last words; `csm restart {0}` tries at once", self.name),
+                        format!(
+                            "the editor ended {} times by itself; it is started again after a pause",
+                            self.deaths
+                        ),
+                        format!(
+                            "`csm logs {0}` shows its last words; `csm restart {0}` tries at once",
+                            self.name
+                        ),
                     );
-                    self.pause = Some(Pause { until: Instant::now() + backoff(self.deaths - 1), why });
+                    self.pause = Some(Pause {
+                        until: Instant::now() + backoff(self.deaths - 1),
+                        why,
+                    });
                 }
             }
             _ => {}
