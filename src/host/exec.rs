@@ -95,13 +95,11 @@ pub async fn run(
         let _ = job.ended(deadline).await;
         Ok(String::from_utf8_lossy(&printed).into_owned())
     };
-    match tokio::time::timeout(deadline, work).await {
-        Ok(printed) => printed,
-        Err(_) => {
-            let _ = systemd.stop(&spec.name, Duration::from_secs(10)).await;
-            Err(ExecError::Deadline(deadline))
-        }
+    if let Ok(printed) = tokio::time::timeout(deadline, work).await {
+        return printed;
     }
+    let _ = systemd.stop(&spec.name, Duration::from_secs(10)).await;
+    Err(ExecError::Deadline(deadline))
 }
 
 fn pipe() -> Result<(OwnedFd, OwnedFd), ExecError> {

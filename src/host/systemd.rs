@@ -296,7 +296,7 @@ impl Systemd {
                 .path(path.clone())
                 .build()
                 .await?;
-            let name = zbus::names::InterfaceName::try_from(interface).map_err(zbus::Error::from)?;
+            let name = zbus::names::InterfaceName::try_from(interface)?;
             proxy.get_all(name).await.map_err(zbus::Error::from)
         };
         call("GetAll", unit, ask).await

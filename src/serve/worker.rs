@@ -383,13 +383,13 @@ fn state(
         Service::Running(_) if !should_run => State::Stopping,
         Service::Running(_) if seen.answers == Fact::Known(true) => State::Ready,
         Service::Running(_) if failed => State::Failed,
-        Service::Running(_) | Service::Starting => State::Starting,
         Service::Stopping => State::Stopping,
         Service::Absent if wanted.is_some_and(|workspace| !workspace.enabled) => State::Disabled,
         Service::Absent if !should_run => State::Stopped,
         Service::Absent if !plan.blocked.is_empty() => State::Blocked,
         Service::Absent if failed => State::Failed,
-        Service::Absent => State::Starting,
+        // Under way, or about to be.
+        Service::Running(_) | Service::Starting | Service::Absent => State::Starting,
     })
 }
 
