@@ -10,6 +10,7 @@
 pub mod args;
 pub mod check;
 pub mod client;
+pub mod doctor;
 pub mod error;
 pub mod lifecycle;
 pub mod password;
@@ -118,7 +119,7 @@ pub async fn run(verb: Verb, socket: PathBuf, screen: &Screen) -> Result<Outcome
                 Outcome::Failed
             });
         }
-        Verb::Doctor(_) => {}
+        Verb::Doctor(path) => return doctor::run(screen, &path.config).await,
         Verb::Version => return report::version(&client, screen).await,
         Verb::CheckConfig { file } => return check::run(screen, &file),
     }
