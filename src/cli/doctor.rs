@@ -247,10 +247,11 @@ async fn web(config: &Config) -> web::Facts {
             }
             Err(error) => Fact::Unknown(error.to_string()),
         },
-        key_mode: fact(
-            key.map(|found| found.permissions().mode())
-                .map_err(|error| error.to_string()),
-        ),
+        key_mode: match key {
+            Ok(found) => Fact::Known(Some(found.permissions().mode())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Fact::Known(None),
+            Err(error) => Fact::Unknown(error.to_string()),
+        },
         resolves,
         nginx: Wiring {
             text: nginx_text(nginx, probe).await,

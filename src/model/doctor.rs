@@ -74,7 +74,7 @@ impl Finding {
         Self::warn(
             code,
             format!("{what} could not be checked: {why}"),
-            "run csm doctor as root, or mend what kept it from looking",
+            "mend what kept it from looking; if that is a matter of rights, run csm doctor as root",
         )
     }
 

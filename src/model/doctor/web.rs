@@ -13,8 +13,8 @@ pub struct Facts {
     pub now: i64,
     /// The first certificate of the file; or what is wrong with it.
     pub certificate: Fact<Result<Certificate, String>>,
-    /// Mode of the key's file.
-    pub key_mode: Fact<u32>,
+    /// Mode of the key's file; nothing when it is not there.
+    pub key_mode: Fact<Option<u32>>,
     /// Whether the host name of a workspace leads anywhere; nothing without workspaces.
     pub resolves: Option<(String, Fact<bool>)>,
     pub nginx: Wiring,
@@ -103,15 +103,20 @@ fn validity(now: i64, certificate: &Certificate, path: &str) -> Finding {
     }
 }
 
-fn key(mode: &Fact<u32>, path: &str) -> Finding {
+fn key(mode: &Fact<Option<u32>>, path: &str) -> Finding {
     match seen(mode, "certificate-key", &format!("the key {path}")) {
         Err(finding) => finding,
-        Ok(mode) if mode & 0o004 != 0 => Finding::fail(
+        Ok(None) => Finding::fail(
+            "certificate-key-missing",
+            format!("the key {path} is not there"),
+            "put it there, or name another in nginx.certificate_key",
+        ),
+        Ok(Some(mode)) if mode & 0o004 != 0 => Finding::fail(
             "certificate-key-open",
             format!("everybody on this machine can read the key {path}"),
             format!("chmod o-rwx {path}, then get a certificate with a new key"),
         ),
-        Ok(_) => Finding::ok("certificate-key", format!("the key {path} is there")),
+        Ok(Some(_)) => Finding::ok("certificate-key", format!("the key {path} is there")),
     }
 }
 
@@ -149,7 +154,7 @@ mod tests {
         Facts {
             now: 100 * DAY,
             certificate: certified(&NAMES, 50 * DAY, 140 * DAY),
-            key_mode: Fact::Known(0o100_640),
+            key_mode: Fact::Known(Some(0o100_640)),
             resolves: Some(("dan.code.example.org".into(), Fact::Known(true))),
             nginx: units::tests::good(),
         }
@@ -205,7 +210,12 @@ mod tests {
                 "denied",
             ),
             (
-                |f| f.key_mode = Fact::Known(0o644),
+                |f| f.key_mode = Fact::Known(None),
+                "fail certificate-key-missing",
+                "/etc/ssl/key.pem",
+            ),
+            (
+                |f| f.key_mode = Fact::Known(Some(0o644)),
                 "fail certificate-key-open",
                 "/etc/ssl/key.pem",
             ),
