@@ -139,7 +139,7 @@ pub struct IntentStatus {
 }
 
 /// Bytes, and processor time in millionths of a core.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LimitsStatus {
     pub memory_max: u64,
     pub memory_high: u64,

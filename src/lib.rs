@@ -17,6 +17,7 @@ pub mod model {
     pub mod nginx;
     pub mod plan;
     pub mod podman;
+    pub mod probe;
     pub mod size;
     pub mod status;
     pub mod systemd;
@@ -31,6 +32,7 @@ pub mod host;
 /// The long-running loops of the services.
 pub mod serve {
     pub mod admin;
+    pub mod app;
     pub mod daemon;
     pub mod failpoint;
     pub mod gateway;
@@ -39,6 +41,7 @@ pub mod serve {
     pub mod nginx;
     pub mod passwords;
     pub mod reconcile;
+    pub mod waiter;
     pub mod worker;
 }
 

@@ -6,6 +6,8 @@ use clap::Parser;
 use code_server_multi::cli::args::{Arguments, Command, Service};
 use code_server_multi::cli::error::{CliError, Kind};
 use code_server_multi::cli::{self, Outcome, Screen};
+use code_server_multi::serve;
+use code_server_multi::serve::daemon::{self, DaemonError, DaemonOptions};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt};
@@ -47,17 +49,28 @@ fn run(arguments: Arguments, screen: &Screen) -> Result<Outcome, CliError> {
     })
 }
 
-// TODO(merge): serve::daemon::run(DaemonOptions { config }) and serve::gateway::run(..)
 async fn serve(service: Service) -> Result<Outcome, CliError> {
-    let doing = match service {
-        Service::Daemon(_) => "run the daemon",
-        Service::Gateway => "run the gateway",
-    };
-    std::future::ready(Err(CliError::Machine {
-        doing,
-        source: "this build has no services".into(),
-    }))
-    .await
+    match service {
+        Service::Daemon(options) => match daemon::run(DaemonOptions { config: options.config }).await {
+            Ok(()) => Ok(Outcome::Done),
+            Err(DaemonError::Configuration { path, problems }) => {
+                let problems = problems.iter().map(serve::app::wire_problem).collect();
+                Err(CliError::Configuration { path, problems })
+            }
+            Err(error) => Err(CliError::Service {
+                hint: error.hint(),
+                source: error.into(),
+            }),
+        },
+        Service::Gateway => Err(CliError::Input {
+            message: "no gateway yet".into(),
+            hint: "",
+        }),
+        Service::ExecWhenTold { command } => Err(CliError::Machine {
+            doing: "become the command",
+            source: serve::waiter::wait_and_become(&command).into(),
+        }),
+    }
 }
 
 fn logging(arguments: &Arguments) -> Result<(), CliError> {

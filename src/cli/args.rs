@@ -53,6 +53,12 @@ pub enum Service {
     Daemon(ConfigPath),
     /// Run the sign-in gateway (systemd starts it)
     Gateway,
+    /// Wait for a byte on standard input, then become this command (the daemon's helper)
+    #[command(name = "exec-when-told", hide = true)]
+    ExecWhenTold {
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

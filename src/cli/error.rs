@@ -48,6 +48,13 @@ pub enum CliError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A service that could not start, with its own way out.
+    #[error("the service ended")]
+    Service {
+        hint: &'static str,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     #[error("can't write the result")]
     Output(#[source] io::Error),
 }
@@ -70,7 +77,9 @@ impl CliError {
             Self::Configuration { .. } | Self::File { .. } | Self::Input { .. } => Kind::Configuration,
             Self::Refused(problem) if !problem.problems.is_empty() => Kind::Configuration,
             Self::Output(source) if source.kind() == io::ErrorKind::BrokenPipe => Kind::Quiet,
-            Self::Refused(_) | Self::Strange { .. } | Self::Machine { .. } | Self::Output(_) => Kind::Failed,
+            Self::Refused(_) | Self::Strange { .. } | Self::Machine { .. } | Self::Service { .. } | Self::Output(_) => {
+                Kind::Failed
+            }
         }
     }
 
@@ -92,7 +101,7 @@ impl CliError {
             Self::Silent { .. } => Some("see what it is doing: journalctl --unit code-server-multi".to_owned()),
             Self::Refused(problem) => Some(problem.remediation.clone()).filter(|hint| !hint.is_empty()),
             Self::Strange { .. } => Some("compare the two versions: csm version".to_owned()),
-            Self::Input { hint, .. } => Some((*hint).to_owned()),
+            Self::Input { hint, .. } | Self::Service { hint, .. } => Some((*hint).to_owned()),
             Self::Configuration { .. } | Self::File { .. } | Self::Machine { .. } | Self::Output(_) => None,
         }
     }

@@ -33,7 +33,9 @@ impl Changes {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
         bind(fd.as_raw_fd(), &NetlinkAddr::new(0, ADDRESS_GROUPS))?;
-        Ok(Self(UnixDatagram::from_std(std::os::unix::net::UnixDatagram::from(fd))?))
+        Ok(Self(UnixDatagram::from_std(std::os::unix::net::UnixDatagram::from(
+            fd,
+        ))?))
     }
 
     /// Returns when there was a change. What it was is for [`own`] to tell; a queue that overflowed is one too.

@@ -22,7 +22,9 @@ pub async fn answers(socket: &Path) -> bool {
 
 async fn ask(socket: &Path) -> io::Result<bool> {
     let mut stream = UnixStream::connect(socket).await?;
-    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
+    stream
+        .write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .await?;
     let mut answer = Vec::new();
     let mut limited = stream.take(MOST);
     while !answer.contains(&b'\n') {
@@ -49,7 +51,11 @@ pub async fn ready(watch: &Watch, socket: &Path, deadline: Duration, ended: impl
             }
             // The socket's name appears just before the editor listens on it, so once it is there, look again soon.
             let bound = std::fs::symlink_metadata(socket).is_ok();
-            pause = if bound { (pause * 2).min(Duration::from_millis(200)) } else { Duration::from_secs(1) };
+            pause = if bound {
+                (pause * 2).min(Duration::from_millis(200))
+            } else {
+                Duration::from_secs(1)
+            };
             let seen = async {
                 loop {
                     match changes.recv().await {

@@ -44,21 +44,31 @@ pub async fn run(
     deadline: Duration,
 ) -> Result<String, ExecError> {
     let own = std::env::current_exe().map_err(ExecError::Own)?;
-    let mut arguments = vec![WAITER.to_owned(), "--".to_owned(), machine.podman.to_string_lossy().into_owned()];
+    let mut arguments = vec![
+        WAITER.to_owned(),
+        "--".to_owned(),
+        machine.podman.to_string_lossy().into_owned(),
+    ];
     arguments.extend(podman::exec(command, terminal));
     let places = machine.layout.of(&workspace.name);
     let spec = UnitSpec {
         // Two hyphens: no workspace's own unit is ever called that.
         name: format!("csm-{}--exec-{id}.service", workspace.name),
         properties: vec![
-            ("Description", Value::Text(format!("code-server-multi command in {}", workspace.name))),
+            (
+                "Description",
+                Value::Text(format!("code-server-multi command in {}", workspace.name)),
+            ),
             // The job ends with the command.
             ("Type", Value::Text("oneshot".to_owned())),
             ("Slice", Value::Text(unit::SLICE.to_owned())),
             ("User", Value::Text(workspace.account.to_string())),
             ("WorkingDirectory", Value::Text("/".to_owned())),
             ("CollectMode", Value::Text("inactive-or-failed".to_owned())),
-            ("TimeoutStartUSec", Value::U64(u64::try_from(deadline.as_micros()).unwrap_or(u64::MAX))),
+            (
+                "TimeoutStartUSec",
+                Value::U64(u64::try_from(deadline.as_micros()).unwrap_or(u64::MAX)),
+            ),
             ("Environment", Value::Texts(unit::podman_environment(&places, machine))),
             ("ExecStart", Value::Execs(vec![exec(&own.to_string_lossy(), arguments)])),
         ],
@@ -67,11 +77,16 @@ pub async fn run(
     let (output, output_end) = pipe()?;
     let mut input = Sender::from_owned_fd(input).map_err(ExecError::Pipe)?;
     let output = Receiver::from_owned_fd(output).map_err(ExecError::Pipe)?;
-    let fds = vec![("StandardInputFileDescriptor", input_end), ("StandardOutputFileDescriptor", output_end)];
+    let fds = vec![
+        ("StandardInputFileDescriptor", input_end),
+        ("StandardOutputFileDescriptor", output_end),
+    ];
     let job = systemd.begin(&spec, fds).await?;
     let work = async {
         let pid = main_pid(systemd, &spec.name).await?;
-        systemd.attach(&unit::service_name(&workspace.name), "/runtime", vec![pid]).await?;
+        systemd
+            .attach(&unit::service_name(&workspace.name), "/runtime", vec![pid])
+            .await?;
         // The waiter goes on; nothing more is said to the command.
         let _ = input.write_all(b"\n").await;
         drop(input);
@@ -100,7 +115,11 @@ async fn main_pid(systemd: &Systemd, name: &str) -> Result<u32, ExecError> {
         let rows = systemd.list(&pattern).await?;
         if let Some(row) = rows.first() {
             let properties = systemd.properties(row, "org.freedesktop.systemd1.Service").await?;
-            if let Some(pid) = properties.get("MainPID").and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid != 0) {
+            if let Some(pid) = properties
+                .get("MainPID")
+                .and_then(|pid| u32::try_from(pid).ok())
+                .filter(|pid| *pid != 0)
+            {
                 return Ok(pid);
             }
         }

@@ -23,7 +23,11 @@ pub trait Doing<T> {
 
 impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
     fn doing(self, doing: &'static str, path: &Path) -> Result<T, FileError> {
-        self.map_err(|source| FileError { doing, path: path.to_owned(), source: source.into() })
+        self.map_err(|source| FileError {
+            doing,
+            path: path.to_owned(),
+            source: source.into(),
+        })
     }
 }
 
@@ -110,7 +114,11 @@ pub fn look(directory: BorrowedFd<'_>, name: &str, owner: u32) -> io::Result<Spo
     match open_beneath(directory, Path::new(name)) {
         Ok(fd) => {
             let uid = rustix::fs::fstat(&fd)?.st_uid;
-            Ok(if uid == owner { Spot::There(fd) } else { Spot::Foreign(uid) })
+            Ok(if uid == owner {
+                Spot::There(fd)
+            } else {
+                Spot::Foreign(uid)
+            })
         }
         Err(error) => match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
             Some(rustix::io::Errno::NOENT) => Ok(Spot::Nothing),

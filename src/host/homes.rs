@@ -39,10 +39,21 @@ fn walk(workspace: &Workspace, account: &Account, machine: &Machine, make: bool)
 fn own_places(workspace: &Workspace, account: &Account, machine: &Machine, make: bool) -> Result<bool, FileError> {
     let places = machine.layout.of(&workspace.name);
     // The account may pass through the directory of its views, but not put anything else in their place.
-    let passage = Access { uid: 0, gid: account.gid, mode: 0o750 };
+    let passage = Access {
+        uid: 0,
+        gid: account.gid,
+        mode: 0o750,
+    };
     let directories = [
         (&places.podman, Access::root(0o755)),
-        (&places.account_home, Access { uid: account.uid, gid: account.gid, mode: 0o700 }),
+        (
+            &places.account_home,
+            Access {
+                uid: account.uid,
+                gid: account.gid,
+                mode: 0o700,
+            },
+        ),
         (&places.mounts, passage),
         (&places.images_view, Access::root(0o755)),
         (&places.data_view, Access::root(0o755)),
@@ -55,7 +66,9 @@ fn own_places(workspace: &Workspace, account: &Account, machine: &Machine, make:
         ("registries.conf", podman::REGISTRIES_CONF.to_owned()),
     ];
     let there = directories.iter().all(|(path, _)| path.is_dir())
-        && texts.iter().all(|(name, text)| files::holds(&places.podman.join(name), text.as_bytes()));
+        && texts
+            .iter()
+            .all(|(name, text)| files::holds(&places.podman.join(name), text.as_bytes()));
     if make {
         for (path, access) in directories {
             // What is mounted over a mount point has its own owner and mode.
@@ -112,7 +125,11 @@ fn home_parts(workspace: &Workspace, account: &Account, make: bool) -> Result<()
         other => other?,
     };
     let top = step(&base, workspace.name.as_str(), Access::root(0o711), make, path)?;
-    let private = Access { uid: account.uid, gid: account.gid, mode: 0o700 };
+    let private = Access {
+        uid: account.uid,
+        gid: account.gid,
+        mode: 0o700,
+    };
     for (part, _) in HOME_PARTS {
         step(&top, part, private, make, &path.join(part))?;
     }
@@ -122,7 +139,8 @@ fn home_parts(workspace: &Workspace, account: &Account, make: bool) -> Result<()
         let (parent, name) = point.rsplit_once('/').unwrap_or((".", point));
         let whole = home_path.join(point);
         // The mount points come outermost first, so the parent was a directory a moment ago.
-        let parent = files::open_beneath(home.as_fd(), Path::new(parent)).map_err(|_| Stop::Obstructed(obstacle(&whole)))?;
+        let parent =
+            files::open_beneath(home.as_fd(), Path::new(parent)).map_err(|_| Stop::Obstructed(obstacle(&whole)))?;
         step(&parent, name, private, make, &whole)?;
     }
     Ok(())
@@ -150,7 +168,10 @@ fn foreign(path: &Path, found: u32, wanted: u32) -> Trouble {
     Trouble::new(
         "home-foreign",
         format!("{} belongs to user {found}, not to {wanted}", path.display()),
-        format!("if it is this workspace's home, give it back: chown -R {wanted} {}", path.display()),
+        format!(
+            "if it is this workspace's home, give it back: chown -R {wanted} {}",
+            path.display()
+        ),
     )
 }
 
@@ -158,16 +179,27 @@ fn foreign(path: &Path, found: u32, wanted: u32) -> Trouble {
 /// that it no longer has.
 pub fn write_secrets(workspace: &Workspace, account: &Account, machine: &Machine) -> Result<(), SecretsError> {
     let directory = machine.layout.of(&workspace.name).secrets;
-    let access = Access { uid: account.inner_uid(), gid: account.inner_gid(), mode: 0o400 };
+    let access = Access {
+        uid: account.inner_uid(),
+        gid: account.inner_gid(),
+        mode: 0o400,
+    };
     for (variable, file) in &workspace.secret_environment {
-        let content = files::read_named(file, MOST_SECRET)
-            .map_err(|source| SecretsError::Read { variable: variable.to_string(), file: file.clone(), source })?;
+        let content = files::read_named(file, MOST_SECRET).map_err(|source| SecretsError::Read {
+            variable: variable.to_string(),
+            file: file.clone(),
+            source,
+        })?;
         let content = Secret::new(content);
         files::write_whole(&directory.join(variable.as_str()), content.expose(), access)?;
     }
     for entry in std::fs::read_dir(&directory).doing("list", &directory)? {
         let entry = entry.doing("list", &directory)?;
-        if !workspace.secret_environment.keys().any(|variable| entry.file_name() == variable.as_str()) {
+        if !workspace
+            .secret_environment
+            .keys()
+            .any(|variable| entry.file_name() == variable.as_str())
+        {
             files::remove(&entry.path())?;
         }
     }

@@ -54,7 +54,11 @@ pub struct Images {
 impl Images {
     /// Makes the store's directories and its owner's configuration.
     pub fn prepare(machine: &Machine) -> Result<(), FileError> {
-        let own = Access { uid: machine.images.uid, gid: machine.images.gid, mode: 0o700 };
+        let own = Access {
+            uid: machine.images.uid,
+            gid: machine.images.gid,
+            mode: 0o700,
+        };
         files::ensure_directory(&machine.layout.image_home(), own)?;
         files::ensure_directory(&machine.layout.image_store(), own)?;
         let configuration = machine.layout.image_podman();
@@ -102,14 +106,20 @@ impl Images {
 
     pub async fn load(&self, systemd: &Systemd, machine: &Machine, archive: &Path) -> Result<(), ImageError> {
         let _turn = self.turn.lock().await;
-        let file = files::open_named(archive, MOST_ARCHIVE)
-            .map_err(|source| ImageError::Archive { path: archive.to_owned(), source })?;
-        podman_unit(systemd, machine, podman::load(), Some(file.into()), LOAD).await.map(drop)
+        let file = files::open_named(archive, MOST_ARCHIVE).map_err(|source| ImageError::Archive {
+            path: archive.to_owned(),
+            source,
+        })?;
+        podman_unit(systemd, machine, podman::load(), Some(file.into()), LOAD)
+            .await
+            .map(drop)
     }
 
     pub async fn pull(&self, systemd: &Systemd, machine: &Machine, name: &ImageRef) -> Result<(), ImageError> {
         let _turn = self.turn.lock().await;
-        podman_unit(systemd, machine, podman::pull(name.as_str()), None, LOAD).await.map(drop)
+        podman_unit(systemd, machine, podman::pull(name.as_str()), None, LOAD)
+            .await
+            .map(drop)
     }
 
     fn last(&self) -> std::sync::MutexGuard<'_, Option<(ImageRef, Option<SystemTime>, Option<ImageId>)>> {
@@ -120,7 +130,9 @@ impl Images {
 /// When Podman last wrote the list of images.
 fn stamp(machine: &Machine) -> Option<SystemTime> {
     let list = machine.layout.image_store().join("overlay-images/images.json");
-    std::fs::symlink_metadata(list).and_then(|metadata| metadata.modified()).ok()
+    std::fs::symlink_metadata(list)
+        .and_then(|metadata| metadata.modified())
+        .ok()
 }
 
 /// Runs Podman as the images' account; the answer is what it printed. What it complains goes into the error.
@@ -141,9 +153,15 @@ async fn podman_unit(
             ("User", Value::Text(IMAGES_ACCOUNT.to_owned())),
             ("WorkingDirectory", Value::Text("/".to_owned())),
             ("CollectMode", Value::Text("inactive-or-failed".to_owned())),
-            ("RuntimeDirectory", Value::Texts(vec!["code-server-multi-images".to_owned()])),
+            (
+                "RuntimeDirectory",
+                Value::Texts(vec!["code-server-multi-images".to_owned()]),
+            ),
             ("RuntimeDirectoryMode", Value::U32(0o700)),
-            ("TimeoutStartUSec", Value::U64(u64::try_from(deadline.as_micros()).unwrap_or(u64::MAX))),
+            (
+                "TimeoutStartUSec",
+                Value::U64(u64::try_from(deadline.as_micros()).unwrap_or(u64::MAX)),
+            ),
             (
                 "Environment",
                 Value::Texts(vec![
@@ -155,27 +173,42 @@ async fn podman_unit(
                     format!("CONTAINERS_REGISTRIES_CONF={configuration}/registries.conf"),
                 ]),
             ),
-            ("ExecStart", Value::Execs(vec![exec(&machine.podman.to_string_lossy(), arguments)])),
+            (
+                "ExecStart",
+                Value::Execs(vec![exec(&machine.podman.to_string_lossy(), arguments)]),
+            ),
         ],
     };
     let (output, output_end) = pipe()?;
     let (errors, errors_end) = pipe()?;
-    let mut fds = vec![("StandardOutputFileDescriptor", output_end), ("StandardErrorFileDescriptor", errors_end)];
+    let mut fds = vec![
+        ("StandardOutputFileDescriptor", output_end),
+        ("StandardErrorFileDescriptor", errors_end),
+    ];
     if let Some(input) = input {
         fds.push(("StandardInputFileDescriptor", input));
     }
-    systemd.reset_failed(UNIT).await.map_err(|source| ImageError::Podman { said: String::new(), source })?;
+    systemd.reset_failed(UNIT).await.map_err(|source| ImageError::Podman {
+        said: String::new(),
+        source,
+    })?;
     let (ended, output, errors) = tokio::join!(systemd.start(&spec, fds, deadline), read(output), read(errors));
     match ended {
         Ok(()) => Ok(output),
-        Err(source) => Err(ImageError::Podman { said: last_line(&errors), source }),
+        Err(source) => Err(ImageError::Podman {
+            said: last_line(&errors),
+            source,
+        }),
     }
 }
 
 fn pipe() -> Result<(tokio::net::unix::pipe::Receiver, OwnedFd), ImageError> {
-    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-        .map_err(|errno| ImageError::Pipe(errno.into()))?;
-    Ok((tokio::net::unix::pipe::Receiver::from_owned_fd(reader).map_err(ImageError::Pipe)?, writer))
+    let (reader, writer) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|errno| ImageError::Pipe(errno.into()))?;
+    Ok((
+        tokio::net::unix::pipe::Receiver::from_owned_fd(reader).map_err(ImageError::Pipe)?,
+        writer,
+    ))
 }
 
 /// Reads to the end and keeps the first 64 KiB.
@@ -191,5 +224,8 @@ async fn read(mut pipe: tokio::net::unix::pipe::Receiver) -> String {
 }
 
 fn last_line(text: &str) -> String {
-    text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default().to_owned()
+    text.lines()
+        .rfind(|line| !line.trim().is_empty())
+        .unwrap_or_default()
+        .to_owned()
 }

@@ -48,9 +48,19 @@ impl Intents {
             let path = entry.doing("list", &self.directory)?.path();
             let Some(name) = workspace_of(&path) else { continue };
             let text = std::fs::read_to_string(&path).doing("read", &path)?;
-            let shape: Shape =
-                toml::from_str(&text).map_err(|error| IntentError::Shape { path, source: Box::new(error) })?;
-            intents.insert(name, Intent { running: shape.running, by: shape.by, why: shape.why, at: shape.at });
+            let shape: Shape = toml::from_str(&text).map_err(|error| IntentError::Shape {
+                path,
+                source: Box::new(error),
+            })?;
+            intents.insert(
+                name,
+                Intent {
+                    running: shape.running,
+                    by: shape.by,
+                    why: shape.why,
+                    at: shape.at,
+                },
+            );
         }
         Ok(intents)
     }
@@ -63,7 +73,11 @@ impl Intents {
             at: intent.at.clone(),
         };
         let text = toml::to_string(&shape).unwrap_or_default();
-        Ok(files::write_whole(&self.directory.join(format!("{name}.toml")), text.as_bytes(), Access::root(0o600))?)
+        Ok(files::write_whole(
+            &self.directory.join(format!("{name}.toml")),
+            text.as_bytes(),
+            Access::root(0o600),
+        )?)
     }
 }
 

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use zbus::OwnedVariant;
 
+use crate::host::exec::{self, ExecError};
 use crate::host::files::{self, FileError};
 use crate::host::images::{ImageError, Images};
+use crate::host::logs::{self, Log, LogError};
 use crate::host::systemd::{self, Row, Systemd, SystemdError};
 use crate::host::watch::Watch;
 use crate::host::{Engine, EngineError, accounts, editor, homes};
@@ -42,14 +44,16 @@ impl LiveEngine {
 
     async fn rows(&self, name: &WorkspaceName, places: &Places) -> Result<Vec<Row>, SystemdError> {
         let mut patterns = vec![unit::service_name(name)];
-        // A backslash of an escaped name is a character of its own in a pattern only when it is doubled (glob(7)).
-        patterns.extend(MOUNTS.iter().map(|mount| mount.unit_name(places).replace('\\', "\\\\")));
+        // systemd matches with FNM_NOESCAPE (fnmatch(3)): the backslashes of escaped names are plain characters.
+        patterns.extend(MOUNTS.iter().map(|mount| mount.unit_name(places)));
         self.systemd.list(&patterns).await
     }
 
     async fn service(&self, rows: &[Row], name: &WorkspaceName) -> Result<Service, SystemdError> {
         let unit = unit::service_name(name);
-        let Some(row) = rows.iter().find(|row| row.name == unit) else { return Ok(Service::Absent) };
+        let Some(row) = rows.iter().find(|row| row.name == unit) else {
+            return Ok(Service::Absent);
+        };
         match row.active.as_str() {
             "active" => {}
             "activating" | "reloading" | "refreshing" => return Ok(Service::Starting),
@@ -57,9 +61,15 @@ impl LiveEngine {
             _ => return Ok(Service::Absent),
         }
         let properties = self.systemd.properties(row, "org.freedesktop.systemd1.Service").await?;
-        let property = |name: &'static str| SystemdError::Property { unit: row.name.clone(), property: name };
+        let property = |name: &'static str| SystemdError::Property {
+            unit: row.name.clone(),
+            property: name,
+        };
         let number = |name: &'static str| -> Result<u64, SystemdError> {
-            properties.get(name).and_then(|value| u64::try_from(value).ok()).ok_or_else(|| property(name))
+            properties
+                .get(name)
+                .and_then(|value| u64::try_from(value).ok())
+                .ok_or_else(|| property(name))
         };
         let denied = networks(&properties).ok_or_else(|| property("IPAddressDeny"))?;
         let limits = Limits {
@@ -74,14 +84,19 @@ impl LiveEngine {
             spec: SpecHash::parse(&row.description),
             live: Live { limits, denied },
             frozen: frozen(&properties),
-            main_pid: properties.get("MainPID").and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid != 0),
+            main_pid: properties
+                .get("MainPID")
+                .and_then(|pid| u32::try_from(pid).ok())
+                .filter(|pid| *pid != 0),
             memory_bytes: number("MemoryCurrent").ok().filter(|bytes| *bytes != u64::MAX),
         })))
     }
 
     async fn answers(&self, service: &Fact<Service>, places: &Places) -> Fact<bool> {
         match service {
-            Fact::Known(Service::Running(running)) if !running.frozen => Fact::Known(editor::answers(&places.socket).await),
+            Fact::Known(Service::Running(running)) if !running.frozen => {
+                Fact::Known(editor::answers(&places.socket).await)
+            }
             _ => Fact::Known(false),
         }
     }
@@ -104,11 +119,18 @@ impl LiveEngine {
         if editor::ready(&self.watch, &places.socket, READY, ended).await {
             return Ok(());
         }
-        let still = self.systemd.list(std::slice::from_ref(&service)).await.is_ok_and(|rows| !rows.is_empty());
+        let still = self
+            .systemd
+            .list(std::slice::from_ref(&service))
+            .await
+            .is_ok_and(|rows| !rows.is_empty());
         let trouble = if still {
             Trouble::new(
                 "editor-silent",
-                format!("the container runs, but its editor did not answer within {} s", READY.as_secs()),
+                format!(
+                    "the container runs, but its editor did not answer within {} s",
+                    READY.as_secs()
+                ),
                 format!("`csm logs {name}` shows what it says; `csm restart {name}` starts it anew"),
             )
         } else {
@@ -118,16 +140,26 @@ impl LiveEngine {
                 format!("`csm logs {name}` shows its last words"),
             )
         };
-        Err(EngineError { doing: "wait until the editor answers".to_owned(), trouble, source: None })
+        Err(EngineError {
+            doing: "wait until the editor answers".to_owned(),
+            trouble,
+            source: None,
+        })
     }
 
     async fn start(&self, name: &WorkspaceName, spec: &crate::model::systemd::UnitSpec) -> Result<(), EngineError> {
         // A socket that a killed editor left would be taken for a new one.
         let _ = std::fs::remove_file(self.places(name).socket);
         let mut started = self.systemd.start(spec, Vec::new(), START).await;
-        if started.as_ref().is_err_and(|error| systemd::is(error, "org.freedesktop.systemd1.UnitExists")) {
+        if started
+            .as_ref()
+            .is_err_and(|error| systemd::is(error, "org.freedesktop.systemd1.UnitExists"))
+        {
             // One that failed and was not forgotten yet holds the name.
-            self.systemd.reset_failed(&spec.name).await.map_err(|error| start_failed(name, error))?;
+            self.systemd
+                .reset_failed(&spec.name)
+                .await
+                .map_err(|error| start_failed(name, error))?;
             started = self.systemd.start(spec, Vec::new(), START).await;
         }
         started.map_err(|error| start_failed(name, error))
@@ -141,14 +173,22 @@ impl LiveEngine {
         };
         stopped.map_err(|error| {
             let way_out = format!("`systemctl status {service}` shows what holds it");
-            failed("stop the container", Trouble::new("stop-failed", "the container could not be stopped", way_out), error)
+            failed(
+                "stop the container",
+                Trouble::new("stop-failed", "the container could not be stopped", way_out),
+                error,
+            )
         })
     }
 }
 
 impl Engine for LiveEngine {
     async fn observe_host(&self, desired: &Desired) -> HostSighting {
-        let image = match self.images.look(&self.systemd, &self.machine, &desired.image.name).await {
+        let image = match self
+            .images
+            .look(&self.systemd, &self.machine, &desired.image.name)
+            .await
+        {
             Ok(id) => Fact::Known(id),
             Err(error) => Fact::Unknown(systemd::Chain(&error).to_string()),
         };
@@ -158,7 +198,10 @@ impl Engine for LiveEngine {
     async fn observe(&self, name: &WorkspaceName, wanted: Option<&Workspace>) -> Sighting {
         let places = self.places(name);
         let (service, mounts) = match self.rows(name, &places).await {
-            Ok(rows) => (fact(self.service(&rows, name).await), Fact::Known(mounts(&rows, &places))),
+            Ok(rows) => (
+                fact(self.service(&rows, name).await),
+                Fact::Known(mounts(&rows, &places)),
+            ),
             Err(error) => {
                 let why = systemd::Chain(&error).to_string();
                 (Fact::Unknown(why.clone()), Fact::Unknown(why))
@@ -192,16 +235,25 @@ impl Engine for LiveEngine {
 
     async fn present(&self) -> Result<BTreeSet<WorkspaceName>, EngineError> {
         let failed_to = |error| {
-            let trouble = Trouble::new("systemd-unreachable", "systemd did not list its units", "`systemctl status dbus`");
+            let trouble = Trouble::new(
+                "systemd-unreachable",
+                "systemd did not list its units",
+                "`systemctl status dbus`",
+            );
             failed("list what runs", trouble, error)
         };
         let patterns = ["csm-*.service".to_owned(), "run-code*.mount".to_owned()];
         let rows = self.systemd.list(&patterns).await.map_err(failed_to)?;
-        let mut names: BTreeSet<WorkspaceName> = rows.iter().filter_map(|row| unit::owner_of(&row.name, &row.description)).collect();
+        let mut names: BTreeSet<WorkspaceName> = rows
+            .iter()
+            .filter_map(|row| unit::owner_of(&row.name, &row.description))
+            .collect();
         if let Ok(entries) = std::fs::read_dir(self.machine.layout.fronts()) {
-            names.extend(entries.flatten().filter_map(|entry| {
-                WorkspaceName::parse(entry.file_name().to_str()?.strip_suffix(".sock")?).ok()
-            }));
+            names.extend(
+                entries
+                    .flatten()
+                    .filter_map(|entry| WorkspaceName::parse(entry.file_name().to_str()?.strip_suffix(".sock")?).ok()),
+            );
         }
         Ok(names)
     }
@@ -209,16 +261,27 @@ impl Engine for LiveEngine {
     async fn apply_host(&self, desired: &Desired, step: &HostStep) -> Result<(), EngineError> {
         let done = match (step, &desired.image.archive) {
             (HostStep::LoadImage, Some(archive)) => self.images.load(&self.systemd, &self.machine, archive).await,
-            _ => self.images.pull(&self.systemd, &self.machine, &desired.image.name).await,
+            _ => {
+                self.images
+                    .pull(&self.systemd, &self.machine, &desired.image.name)
+                    .await
+            }
         };
         done.map_err(|error| image_failed(step, error))?;
-        match self.images.look(&self.systemd, &self.machine, &desired.image.name).await {
+        match self
+            .images
+            .look(&self.systemd, &self.machine, &desired.image.name)
+            .await
+        {
             Ok(Some(_)) => Ok(()),
             Ok(None) => Err(EngineError {
                 doing: step.describe().to_owned(),
                 trouble: Trouble::new(
                     "image-name",
-                    format!("the archive was loaded, but holds no image named {}", desired.image.name),
+                    format!(
+                        "the archive was loaded, but holds no image named {}",
+                        desired.image.name
+                    ),
                     "set image.name to the name in the archive (its manifest's RepoTags)",
                 ),
                 source: None,
@@ -235,24 +298,44 @@ impl Engine for LiveEngine {
             Step::Stop => self.stop(name).await,
             Step::Unmount(mount) => {
                 let unit = mount.unit_name(&places);
-                self.systemd.stop(&unit, MOUNT).await.map_err(|error| mount_failed(step, &unit, error))
+                self.systemd
+                    .stop(&unit, MOUNT)
+                    .await
+                    .map_err(|error| mount_failed(step, &unit, error))
             }
             Step::Mount(_, spec) => {
-                self.systemd.reset_failed(&spec.name).await.map_err(|error| mount_failed(step, &spec.name, error))?;
-                self.systemd.start(spec, Vec::new(), MOUNT).await.map_err(|error| mount_failed(step, &spec.name, error))
+                self.systemd
+                    .reset_failed(&spec.name)
+                    .await
+                    .map_err(|error| mount_failed(step, &spec.name, error))?;
+                self.systemd
+                    .start(spec, Vec::new(), MOUNT)
+                    .await
+                    .map_err(|error| mount_failed(step, &spec.name, error))
             }
             Step::MakeDirectories(workspace, account) => self.make_directories(step, workspace, account),
             Step::WriteSecrets(workspace, account) => {
                 homes::write_secrets(workspace, account, &self.machine).map_err(|error| {
-                    let trouble = Trouble::new("secret-unusable", error.to_string(), "mend the file; it is looked at again at once");
+                    let trouble = Trouble::new(
+                        "secret-unusable",
+                        error.to_string(),
+                        "mend the file; it is looked at again at once",
+                    );
                     failed("write the secrets", trouble, error)
                 })
             }
             Step::Start(spec) => self.start(name, spec).await,
             Step::SetLive(live) => {
-                let set = self.systemd.set_properties(&unit::service_name(name), &live.properties()).await;
+                let set = self
+                    .systemd
+                    .set_properties(&unit::service_name(name), &live.properties())
+                    .await;
                 set.map_err(|error| {
-                    let trouble = Trouble::new("limits-refused", "systemd refused the limits", "`csm doctor` says what the host lacks");
+                    let trouble = Trouble::new(
+                        "limits-refused",
+                        "systemd refused the limits",
+                        "`csm doctor` says what the host lacks",
+                    );
                     failed("set the limits", trouble, error)
                 })
             }
@@ -262,11 +345,30 @@ impl Engine for LiveEngine {
 }
 
 impl LiveEngine {
+    /// Opens a workspace's log.
+    pub async fn log(&self, name: &WorkspaceName, lines: u32, follow: bool, id: u64) -> Result<Log, LogError> {
+        logs::open(&self.systemd, &self.machine, name, lines, follow, id).await
+    }
+
+    /// Runs a command in a workspace to its end.
+    pub async fn exec(
+        &self,
+        workspace: &Workspace,
+        command: &[String],
+        terminal: bool,
+        id: u64,
+        deadline: Duration,
+    ) -> Result<String, ExecError> {
+        exec::run(&self.systemd, &self.machine, workspace, command, terminal, id, deadline).await
+    }
+
     fn make_directories(&self, step: &Step, workspace: &Workspace, account: &Account) -> Result<(), EngineError> {
         match homes::ensure(workspace, account, &self.machine) {
-            Ok(Directories::Obstructed(trouble)) => {
-                Err(EngineError { doing: step.describe(), trouble, source: None })
-            }
+            Ok(Directories::Obstructed(trouble)) => Err(EngineError {
+                doing: step.describe(),
+                trouble,
+                source: None,
+            }),
             Ok(_) => Ok(()),
             Err(error) => Err(disk(step, error)),
         }
@@ -296,8 +398,10 @@ fn networks(properties: &HashMap<String, OwnedVariant>) -> Option<Vec<(IpAddr, u
         let four = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
         four.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
     };
-    let mut networks =
-        rows.iter().map(|(_, bytes, prefix)| Some((address(bytes)?, *prefix))).collect::<Option<Vec<_>>>()?;
+    let mut networks = rows
+        .iter()
+        .map(|(_, bytes, prefix)| Some((address(bytes)?, *prefix)))
+        .collect::<Option<Vec<_>>>()?;
     networks.sort_unstable();
     networks.dedup();
     Some(networks)
@@ -305,7 +409,10 @@ fn networks(properties: &HashMap<String, OwnedVariant>) -> Option<Vec<(IpAddr, u
 
 /// cgroup.freeze of the unit's cgroup, which is what FreezeUnit writes (cgroups(7)).
 fn frozen(properties: &HashMap<String, OwnedVariant>) -> bool {
-    let group = properties.get("ControlGroup").and_then(|group| <&str>::try_from(group).ok()).unwrap_or_default();
+    let group = properties
+        .get("ControlGroup")
+        .and_then(|group| <&str>::try_from(group).ok())
+        .unwrap_or_default();
     std::fs::read(format!("/sys/fs/cgroup{group}/cgroup.freeze")).is_ok_and(|content| content.starts_with(b"1"))
 }
 
@@ -325,13 +432,24 @@ fn link(places: &Places) -> Result<(), FileError> {
 
 /// What is wrong with the files that the configuration names for a workspace.
 fn file_troubles(workspace: &Workspace) -> Vec<Trouble> {
-    let secrets = workspace.secret_environment.iter().map(|(variable, file)| (format!("secret_environment.{variable}"), file));
-    let password = workspace.password_file.iter().map(|file| ("password_file".to_owned(), file));
+    let secrets = workspace
+        .secret_environment
+        .iter()
+        .map(|(variable, file)| (format!("secret_environment.{variable}"), file));
+    let password = workspace
+        .password_file
+        .iter()
+        .map(|file| ("password_file".to_owned(), file));
     let trouble = |(key, file): (String, &std::path::PathBuf)| {
         let error = files::open_named(file, homes::MOST_SECRET).err()?;
         Some(Trouble::new(
             "secret-unusable",
-            format!("workspaces.{}.{key}: {}: {}", workspace.name, file.display(), systemd::Chain(&error)),
+            format!(
+                "workspaces.{}.{key}: {}: {}",
+                workspace.name,
+                file.display(),
+                systemd::Chain(&error)
+            ),
             "put a regular, non-empty file there, or name another one; it is looked at again at once",
         ))
     };
@@ -339,22 +457,42 @@ fn file_troubles(workspace: &Workspace) -> Vec<Trouble> {
 }
 
 fn failed(doing: &str, trouble: Trouble, source: impl std::error::Error + Send + Sync + 'static) -> EngineError {
-    EngineError { doing: doing.to_owned(), trouble, source: Some(Box::new(source)) }
+    EngineError {
+        doing: doing.to_owned(),
+        trouble,
+        source: Some(Box::new(source)),
+    }
 }
 
 fn start_failed(name: &WorkspaceName, error: SystemdError) -> EngineError {
     let way_out = format!("`csm logs {name}` shows what Podman said; `csm doctor` checks the host");
-    failed("start the container", Trouble::new("start-failed", "the container did not start", way_out), error)
+    failed(
+        "start the container",
+        Trouble::new("start-failed", "the container did not start", way_out),
+        error,
+    )
 }
 
 fn mount_failed(step: &Step, unit: &str, error: SystemdError) -> EngineError {
     let way_out = format!("`journalctl -u '{unit}'` shows what mount(8) said; `csm doctor` checks the host");
-    failed(&step.describe(), Trouble::new("mount-failed", format!("can't {}", step.describe()), way_out), error)
+    failed(
+        &step.describe(),
+        Trouble::new("mount-failed", format!("can't {}", step.describe()), way_out),
+        error,
+    )
 }
 
 fn disk(step: &Step, error: FileError) -> EngineError {
     let message = systemd::Chain(&error).to_string();
-    failed(&step.describe(), Trouble::new("disk-refused", message, "make room or make it writable; it is tried again"), error)
+    failed(
+        &step.describe(),
+        Trouble::new(
+            "disk-refused",
+            message,
+            "make room or make it writable; it is tried again",
+        ),
+        error,
+    )
 }
 
 fn image_failed(step: &HostStep, error: ImageError) -> EngineError {

@@ -32,7 +32,7 @@ pub struct Entry {
     pub message: String,
 }
 
-/// An open log. When it is dropped the reader's pipe breaks, and journalctl ends with its next line.
+/// An open log. When it is dropped the pipe breaks, which ends journalctl (it polls its output while it follows).
 pub struct Log {
     lines: tokio::io::Lines<BufReader<Receiver>>,
 }
@@ -47,10 +47,15 @@ pub async fn open(
     id: u64,
 ) -> Result<Log, LogError> {
     let journalctl = find("journalctl", &machine.path).ok_or(LogError::NoJournalctl)?;
-    let mut arguments: Vec<String> =
-        ["--output=json", "--output-fields=MESSAGE,SYSLOG_IDENTIFIER", "--no-pager", "--quiet", "--all"]
-            .map(str::to_owned)
-            .to_vec();
+    let mut arguments: Vec<String> = [
+        "--output=json",
+        "--output-fields=MESSAGE,SYSLOG_IDENTIFIER",
+        "--no-pager",
+        "--quiet",
+        "--all",
+    ]
+    .map(str::to_owned)
+    .to_vec();
     arguments.push(format!("--unit={}", unit::service_name(name)));
     arguments.push(format!("--lines={lines}"));
     if follow {
@@ -69,16 +74,19 @@ pub async fn open(
             ("ExecStart", Value::Execs(vec![exec(&journalctl, arguments)])),
         ],
     };
-    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-        .map_err(|errno| LogError::Pipe(errno.into()))?;
+    let (reader, writer) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|errno| LogError::Pipe(errno.into()))?;
     let reader = Receiver::from_owned_fd(reader).map_err(LogError::Pipe)?;
-    systemd.start(&spec, vec![("StandardOutputFileDescriptor", writer)], Duration::from_secs(15)).await?;
-    Ok(Log { lines: BufReader::new(reader).lines() })
-}
-
-/// The unit that reads for a log of that number; stopping it ends the reading.
-pub fn unit_name(id: u64) -> String {
-    format!("code-server-multi-logs-{id}.service")
+    systemd
+        .start(
+            &spec,
+            vec![("StandardOutputFileDescriptor", writer)],
+            Duration::from_secs(15),
+        )
+        .await?;
+    Ok(Log {
+        lines: BufReader::new(reader).lines(),
+    })
 }
 
 impl Log {
@@ -99,13 +107,18 @@ fn parse(line: &str) -> Option<Entry> {
     let message = match fields.get("MESSAGE")? {
         serde_json::Value::String(text) => text.clone(),
         serde_json::Value::Array(bytes) => {
-            let bytes: Vec<u8> =
-                bytes.iter().filter_map(|byte| byte.as_u64().and_then(|byte| u8::try_from(byte).ok())).collect();
+            let bytes: Vec<u8> = bytes
+                .iter()
+                .filter_map(|byte| byte.as_u64().and_then(|byte| u8::try_from(byte).ok()))
+                .collect();
             String::from_utf8_lossy(&bytes).into_owned()
         }
         _ => return None,
     };
-    let from = fields.get("SYSLOG_IDENTIFIER").and_then(|from| from.as_str()).unwrap_or_default();
+    let from = fields
+        .get("SYSLOG_IDENTIFIER")
+        .and_then(|from| from.as_str())
+        .unwrap_or_default();
     Some(Entry {
         at: fields.get("__REALTIME_TIMESTAMP")?.as_str()?.parse().ok()?,
         from: escape(from),
@@ -140,7 +153,10 @@ mod tests {
     #[test]
     fn a_workspace_cannot_steer_the_terminal() {
         let line = r#"{"__REALTIME_TIMESTAMP":"5","SYSLOG_IDENTIFIER":"x","MESSAGE":"a\u001b[2Jb\tc\r"}"#;
-        assert_eq!(parse(line).map(|entry| entry.message).as_deref(), Some("a\\u{1b}[2Jb\tc\\r"));
+        assert_eq!(
+            parse(line).map(|entry| entry.message).as_deref(),
+            Some("a\\u{1b}[2Jb\tc\\r")
+        );
     }
 
     #[test]

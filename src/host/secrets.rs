@@ -41,7 +41,9 @@ pub fn waypoints(path: &Path) -> BTreeSet<PathBuf> {
 
 /// The components of a path, last one first; `..` is kept, the root is not.
 fn parts(path: &Path) -> Vec<PathBuf> {
-    let named = path.components().filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir));
+    let named = path
+        .components()
+        .filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir));
     named.map(|part| PathBuf::from(part.as_os_str())).rev().collect()
 }
 

@@ -73,7 +73,11 @@ pub struct Systemd {
 
 impl Default for Systemd {
     fn default() -> Self {
-        Self { manager: Mutex::new(None), jobs: broadcast::channel(1024).0, events: broadcast::channel(1024).0 }
+        Self {
+            manager: Mutex::new(None),
+            jobs: broadcast::channel(1024).0,
+            events: broadcast::channel(1024).0,
+        }
     }
 }
 
@@ -166,15 +170,33 @@ impl Systemd {
         let ends = self.jobs.subscribe();
         let start = manager.start_transient_unit(spec.name.clone(), "fail".to_owned(), properties, Vec::new());
         let path = call("StartTransientUnit", &spec.name, start).await?;
-        Ok(Job { unit: spec.name.clone(), path, ends })
+        Ok(Job {
+            unit: spec.name.clone(),
+            path,
+            ends,
+        })
     }
 
     /// Stops a unit and waits. One that isn't loaded is stopped.
     pub async fn stop(&self, unit: &str, deadline: Duration) -> Result<(), SystemdError> {
         let manager = self.manager()?;
         let ends = self.jobs.subscribe();
-        match call("StopUnit", unit, manager.stop_unit(unit.to_owned(), "replace".to_owned())).await {
-            Ok(path) => Job { unit: unit.to_owned(), path, ends }.ended(deadline).await,
+        match call(
+            "StopUnit",
+            unit,
+            manager.stop_unit(unit.to_owned(), "replace".to_owned()),
+        )
+        .await
+        {
+            Ok(path) => {
+                Job {
+                    unit: unit.to_owned(),
+                    path,
+                    ends,
+                }
+                .ended(deadline)
+                .await
+            }
             Err(error) if is(&error, "org.freedesktop.systemd1.NoSuchUnit") => Ok(()),
             Err(error) => Err(error),
         }
@@ -184,13 +206,30 @@ impl Systemd {
     pub async fn reload(&self, unit: &str, deadline: Duration) -> Result<(), SystemdError> {
         let manager = self.manager()?;
         let ends = self.jobs.subscribe();
-        let path = call("ReloadUnit", unit, manager.reload_unit(unit.to_owned(), "replace".to_owned())).await?;
-        Job { unit: unit.to_owned(), path, ends }.ended(deadline).await
+        let path = call(
+            "ReloadUnit",
+            unit,
+            manager.reload_unit(unit.to_owned(), "replace".to_owned()),
+        )
+        .await?;
+        Job {
+            unit: unit.to_owned(),
+            path,
+            ends,
+        }
+        .ended(deadline)
+        .await
     }
 
     /// Forgets that a unit failed, so that its name is free again. One that isn't loaded is as good.
     pub async fn reset_failed(&self, unit: &str) -> Result<(), SystemdError> {
-        match call("ResetFailedUnit", unit, self.manager()?.reset_failed_unit(unit.to_owned())).await {
+        match call(
+            "ResetFailedUnit",
+            unit,
+            self.manager()?.reset_failed_unit(unit.to_owned()),
+        )
+        .await
+        {
             Err(error) if !is(&error, "org.freedesktop.systemd1.NoSuchUnit") => Err(error),
             _ => Ok(()),
         }
@@ -200,26 +239,43 @@ impl Systemd {
     pub async fn set_properties(&self, unit: &str, changed: &[(&'static str, Value)]) -> Result<(), SystemdError> {
         let manager = self.manager()?;
         let changed = properties(unit, changed)?;
-        call("SetUnitProperties", unit, manager.set_unit_properties(unit.to_owned(), true, changed)).await
+        call(
+            "SetUnitProperties",
+            unit,
+            manager.set_unit_properties(unit.to_owned(), true, changed),
+        )
+        .await
     }
 
     /// Moves processes into a part of a unit's cgroup.
     pub async fn attach(&self, unit: &str, part: &str, pids: Vec<u32>) -> Result<(), SystemdError> {
         let manager = self.manager()?;
-        call("AttachProcessesToUnit", unit, manager.attach_processes_to_unit(unit.to_owned(), part.to_owned(), pids))
-            .await
+        call(
+            "AttachProcessesToUnit",
+            unit,
+            manager.attach_processes_to_unit(unit.to_owned(), part.to_owned(), pids),
+        )
+        .await
     }
 
     /// The loaded units whose names match any of the patterns (glob(7)).
     pub async fn list(&self, patterns: &[String]) -> Result<Vec<Row>, SystemdError> {
         let manager = self.manager()?;
-        let rows =
-            call("ListUnitsByPatterns", &patterns.join(" "), manager.list_units_by_patterns(Vec::new(), patterns.to_vec()))
-                .await?;
+        let rows = call(
+            "ListUnitsByPatterns",
+            &patterns.join(" "),
+            manager.list_units_by_patterns(Vec::new(), patterns.to_vec()),
+        )
+        .await?;
         Ok(rows
             .into_iter()
             .filter(|row| row.2 == "loaded")
-            .map(|row| Row { name: row.0, description: row.1, active: row.3, path: row.6 })
+            .map(|row| Row {
+                name: row.0,
+                description: row.1,
+                active: row.3,
+                path: row.6,
+            })
             .collect())
     }
 
@@ -250,8 +306,15 @@ async fn call<T>(
 ) -> Result<T, SystemdError> {
     match tokio::time::timeout(CALL, answer).await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(source)) => Err(SystemdError::Call { call: name, unit: unit.to_owned(), source }),
-        Err(_) => Err(SystemdError::Silent { call: name, unit: unit.to_owned() }),
+        Ok(Err(source)) => Err(SystemdError::Call {
+            call: name,
+            unit: unit.to_owned(),
+            source,
+        }),
+        Err(_) => Err(SystemdError::Silent {
+            call: name,
+            unit: unit.to_owned(),
+        }),
     }
 }
 
@@ -282,7 +345,10 @@ impl Job {
                 unit: self.unit,
                 result: result.unwrap_or_else(|| "unknown: too many jobs ended at once".to_owned()),
             }),
-            Err(_) => Err(SystemdError::Deadline { unit: self.unit, deadline }),
+            Err(_) => Err(SystemdError::Deadline {
+                unit: self.unit,
+                deadline,
+            }),
         }
     }
 }
@@ -293,7 +359,9 @@ pub fn is(error: &SystemdError, name: &str) -> bool {
 }
 
 fn properties(unit: &str, list: &[(&'static str, Value)]) -> Result<Vec<(String, OwnedVariant)>, SystemdError> {
-    list.iter().map(|(name, value)| Ok(((*name).to_owned(), owned(unit, name, variant(value))?))).collect()
+    list.iter()
+        .map(|(name, value)| Ok(((*name).to_owned(), owned(unit, name, variant(value))?)))
+        .collect()
 }
 
 fn variant(value: &Value) -> Variant<'static> {
@@ -305,7 +373,9 @@ fn variant(value: &Value) -> Variant<'static> {
         Value::U32(number) => Variant::from(*number),
         Value::I32(number) => Variant::from(*number),
         Value::Execs(execs) => {
-            let rows = execs.iter().map(|Exec { path, argv }| (path.clone(), argv.clone(), false));
+            let rows = execs
+                .iter()
+                .map(|Exec { path, argv }| (path.clone(), argv.clone(), false));
             Variant::from(rows.collect::<Vec<_>>())
         }
         Value::Networks(networks) => {
@@ -320,11 +390,21 @@ fn variant(value: &Value) -> Variant<'static> {
 
 /// AF_INET and AF_INET6 as systemd counts them.
 fn libc_family(six: bool) -> i32 {
-    i32::from(if six { rustix::net::AddressFamily::INET6 } else { rustix::net::AddressFamily::INET }.as_raw())
+    i32::from(
+        if six {
+            rustix::net::AddressFamily::INET6
+        } else {
+            rustix::net::AddressFamily::INET
+        }
+        .as_raw(),
+    )
 }
 
 fn owned(unit: &str, property: &'static str, value: Variant<'static>) -> Result<OwnedVariant, SystemdError> {
-    OwnedVariant::try_from(value).map_err(|_| SystemdError::Property { unit: unit.to_owned(), property })
+    OwnedVariant::try_from(value).map_err(|_| SystemdError::Property {
+        unit: unit.to_owned(),
+        property,
+    })
 }
 
 /// An error with everything that caused it, on one line.

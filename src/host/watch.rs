@@ -37,7 +37,10 @@ impl Watch {
                 let _ = sender.send(change);
             }
         })?;
-        Ok(Self { watcher: Mutex::new(watcher), changes })
+        Ok(Self {
+            watcher: Mutex::new(watcher),
+            changes,
+        })
     }
 
     pub fn changes(&self) -> broadcast::Receiver<Change> {

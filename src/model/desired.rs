@@ -39,7 +39,12 @@ impl IntentBy {
 impl Default for Intent {
     /// A workspace that nobody said anything about runs.
     fn default() -> Self {
-        Self { running: true, by: IntentBy::Default, why: "declared in the configuration".to_owned(), at: None }
+        Self {
+            running: true,
+            by: IntentBy::Default,
+            why: "declared in the configuration".to_owned(),
+            at: None,
+        }
     }
 }
 
@@ -112,5 +117,9 @@ pub fn build(config: &Config, machine: Machine, intents: &BTreeMap<WorkspaceName
             (name.clone(), workspace)
         })
         .collect();
-    Desired { image: config.image.clone(), machine, workspaces }
+    Desired {
+        image: config.image.clone(),
+        machine,
+        workspaces,
+    }
 }

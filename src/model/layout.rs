@@ -24,7 +24,10 @@ pub struct Layout {
 
 impl Default for Layout {
     fn default() -> Self {
-        Self { state: STATE.into(), run: RUN.into() }
+        Self {
+            state: STATE.into(),
+            run: RUN.into(),
+        }
     }
 }
 

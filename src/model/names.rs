@@ -1,6 +1,9 @@
 //! Checked names: whoever holds one of these types holds a value of its grammar.
 //! Everything that ends in a path, a unit name, a host name or a command line is built from them.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 
 /// Why a text is not a name of its kind; says the rule, not the value.
@@ -45,7 +48,7 @@ checked_name! {
     WorkspaceName, check_workspace
 }
 checked_name! {
-    /// A Linux account that may run a workspace: `^[a-z_][a-z0-9_-]*$`, at most 31 characters, not root and not one of ours.
+    /// A Linux account that may run a workspace: `^[a-z_][a-z0-9_-]*$`, at most 31 characters, not root, nobody or one of ours.
     AccountName, check_account
 }
 checked_name! {
@@ -63,6 +66,13 @@ checked_name! {
 checked_name! {
     /// The id of an image: 64 lower-case hexadecimal digits.
     ImageId, check_image_id
+}
+
+impl AccountName {
+    /// The name of one of our own service accounts, which [`AccountName::parse`] refuses for workspaces.
+    pub fn service(name: &'static str) -> Self {
+        Self(name.to_owned())
+    }
 }
 
 impl HostName {
@@ -110,9 +120,10 @@ fn check_account(text: &str) -> Result<(), NameError> {
                 .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-'),
         "an account name is lower-case letters, digits, _ and -, starting with a letter or _, at most 31 characters",
     )?;
+    // nobody's files are everybody's leftovers; csm-admin would be the admin group's own account.
     rule(
-        text != "root" && !text.starts_with("code-server-multi"),
-        "root and the service accounts can't run a workspace",
+        !["root", "nobody", "csm-admin"].contains(&text) && !text.starts_with("code-server-multi"),
+        "root, nobody, csm-admin and the service accounts can't run a workspace",
     )
 }
 

@@ -310,7 +310,7 @@ impl Site<'_> {
             proto: "https",
             tunnel: "",
             cookie: "csm_cookie",
-            session_cookies: "~*__Host-csm nosecure",
+            session_cookies: "~__Host-csm nosecure",
             hsts,
         };
         let mut text = fill(
@@ -332,7 +332,7 @@ impl Site<'_> {
                 proto: "http",
                 tunnel: "1",
                 cookie: "csm_tunnel_cookie",
-                session_cookies: "~*csm- nosecure samesite=none",
+                session_cookies: "~csm- nosecure samesite=none",
                 hsts: "",
             };
             let values = [("PORT", port.to_string()), ("COMMON", tunnel.common(name))];
@@ -380,6 +380,7 @@ impl Vhost {
                 ("PAGE_HEADERS", &indent(&gateway, 8)),
                 ("PROXY_WORKSPACE", &workspace),
                 ("IGNORED", IGNORED),
+                ("ORIGIN", &self.origin),
                 (
                     "REFUSED_PAGE",
                     &page(
@@ -408,6 +409,8 @@ impl Vhost {
     fn gateway_headers(&self, name: &WorkspaceName) -> String {
         let own = [
             ("Connection", ""),
+            // Several Cookie lines of a client arrive as one.
+            ("Cookie", "$http_cookie"),
             ("X-Csm-Workspace", name.as_str()),
             ("X-Csm-Origin", &self.origin),
             ("X-Csm-Tunnel", self.tunnel),

@@ -9,8 +9,8 @@ use crate::model::config::{Apply, Pull};
 use crate::model::desired::{Desired, Machine, Workspace};
 use crate::model::names::{ImageId, WorkspaceName};
 use crate::model::status::Trouble;
-use crate::model::unit::{self, Live, MOUNTS, Mount, Part, SpecHash};
 use crate::model::systemd::UnitSpec;
+use crate::model::unit::{self, Live, MOUNTS, Mount, Part, SpecHash};
 
 /// Something that was looked at. Failure to look is not absence.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -174,10 +174,16 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
         .iter()
         .map(|(name, seen)| {
             let wanted = desired.workspaces.get(name);
-            (name.clone(), workspace(wanted, seen, &observed.host.image, &desired.machine))
+            (
+                name.clone(),
+                workspace(wanted, seen, &observed.host.image, &desired.machine),
+            )
         })
         .collect();
-    Plan { host: host(desired, &observed.host).0, workspaces }
+    Plan {
+        host: host(desired, &observed.host).0,
+        workspaces,
+    }
 }
 
 /// Steps for the image, or why there is none and nothing can be done about it.
@@ -197,7 +203,10 @@ pub fn workspace(
     image: &Fact<Option<ImageId>>,
     machine: &Machine,
 ) -> WorkspacePlan {
-    let mut plan = WorkspacePlan { unknown: unknowns(wanted.is_some(), seen, image), ..WorkspacePlan::default() };
+    let mut plan = WorkspacePlan {
+        unknown: unknowns(wanted.is_some(), seen, image),
+        ..WorkspacePlan::default()
+    };
     let Fact::Known(service) = &seen.service else {
         return plan;
     };
@@ -273,7 +282,8 @@ fn prepare(plan: &mut WorkspacePlan, workspace: &Workspace, seen: &Sighting, mac
     match directories {
         Directories::InPlace => {}
         Directories::ToMake => {
-            plan.steps.push(Step::MakeDirectories(Box::new(workspace.clone()), account.clone()));
+            plan.steps
+                .push(Step::MakeDirectories(Box::new(workspace.clone()), account.clone()));
         }
         Directories::Obstructed(trouble) => {
             plan.blocked.push(trouble.clone());
@@ -321,7 +331,8 @@ fn start(
         return;
     }
     let (spec, _) = unit::service(workspace, account, machine, image);
-    plan.steps.push(Step::WriteSecrets(Box::new(workspace.clone()), account.clone()));
+    plan.steps
+        .push(Step::WriteSecrets(Box::new(workspace.clone()), account.clone()));
     plan.steps.push(Step::Start(Box::new(spec)));
     plan.steps.push(Step::AwaitReady);
     plan.steps.push(Step::LinkFront);
@@ -369,7 +380,10 @@ fn keep(
 fn can_start(seen: &Sighting) -> bool {
     seen.files.known().is_some_and(Vec::is_empty)
         && matches!(seen.account, Fact::Known(Ok(_)))
-        && matches!(seen.directories, Fact::Known(Directories::InPlace | Directories::ToMake))
+        && matches!(
+            seen.directories,
+            Fact::Known(Directories::InPlace | Directories::ToMake)
+        )
 }
 
 /// The workspace is gone from the configuration, or disabled: its mounts go once its service has. Its home stays.
@@ -378,6 +392,7 @@ fn put_away(plan: &mut WorkspacePlan, seen: &Sighting, service: &Service) {
         return;
     }
     if let Fact::Known(mounts) = &seen.mounts {
-        plan.steps.extend(mounts.keys().rev().map(|mount| Step::Unmount(*mount)));
+        plan.steps
+            .extend(mounts.keys().rev().map(|mount| Step::Unmount(*mount)));
     }
 }

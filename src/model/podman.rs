@@ -39,8 +39,6 @@ pub fn run(workspace: &Workspace, machine: &Machine, image: &ImageId) -> Vec<Str
         "--log-driver=passthrough",
         "--cap-drop=all",
         "--security-opt=no-new-privileges",
-        // The unit's TasksMax= is the limit.
-        "--pids-limit=-1",
     ]);
     argv.push(format!("--network={NETWORK}"));
     argv.push(format!("--user={CONTAINER_ID}:{CONTAINER_ID}"));
@@ -49,8 +47,16 @@ pub fn run(workspace: &Workspace, machine: &Machine, image: &ImageId) -> Vec<Str
         argv.push(bind(&places.data_view.join(part).to_string_lossy(), inside, false));
     }
     argv.push(bind(&places.run.to_string_lossy(), &format!("{INNER}/http"), false));
-    argv.push(bind(&places.secrets.to_string_lossy(), &format!("{INNER}/secrets"), true));
-    argv.push(bind(&machine.layout.entrypoint().to_string_lossy(), &format!("{INNER}/entrypoint"), true));
+    argv.push(bind(
+        &places.secrets.to_string_lossy(),
+        &format!("{INNER}/secrets"),
+        true,
+    ));
+    argv.push(bind(
+        &machine.layout.entrypoint().to_string_lossy(),
+        &format!("{INNER}/entrypoint"),
+        true,
+    ));
     argv.push("--workdir=/home/coder/project".to_owned());
     for (name, value) in built_in_environment(workspace) {
         argv.push(format!("--env={name}={value}"));
@@ -93,15 +99,27 @@ fn editor(workspace: &Workspace) -> Vec<String> {
 
 /// Arguments that remove the container whatever state it is in.
 pub fn remove() -> Vec<String> {
-    texts(&["--cgroup-manager=cgroupfs", "--log-level=error", "rm", "--force", "--ignore", "--time"])
-        .into_iter()
-        .chain([STOP_SECONDS.to_string(), CONTAINER.to_owned()])
-        .collect()
+    texts(&[
+        "--cgroup-manager=cgroupfs",
+        "--log-level=error",
+        "rm",
+        "--force",
+        "--ignore",
+        "--time",
+    ])
+    .into_iter()
+    .chain([STOP_SECONDS.to_string(), CONTAINER.to_owned()])
+    .collect()
 }
 
 /// Arguments that run a command in the container; secrets are exported by the entrypoint there too.
 pub fn exec(command: &[String], terminal: bool) -> Vec<String> {
-    let mut argv = texts(&["--cgroup-manager=cgroupfs", "--log-level=error", "exec", "--interactive"]);
+    let mut argv = texts(&[
+        "--cgroup-manager=cgroupfs",
+        "--log-level=error",
+        "exec",
+        "--interactive",
+    ]);
     if terminal {
         argv.push("--tty".to_owned());
     }
@@ -123,7 +141,16 @@ pub fn pull(image: &str) -> Vec<String> {
 
 /// Arguments that print the id of an image, or fail when the store lacks it.
 pub fn image_id(image: &str) -> Vec<String> {
-    texts(&["--cgroup-manager=cgroupfs", "--log-level=error", "image", "inspect", "--format", "{{.Id}}", "--", image])
+    texts(&[
+        "--cgroup-manager=cgroupfs",
+        "--log-level=error",
+        "image",
+        "inspect",
+        "--format",
+        "{{.Id}}",
+        "--",
+        image,
+    ])
 }
 
 /// containers.conf of an account. Pointed at by CONTAINERS_CONF, so that no other file of that name counts.
@@ -131,6 +158,8 @@ pub const CONTAINERS_CONF: &str = r#"[containers]
 # Hooks and devices come from nowhere.
 annotations = []
 devices = []
+# The unit's TasksMax= is the limit.
+pids_limit = 0
 
 [engine]
 cgroup_manager = "cgroupfs"
@@ -156,7 +185,10 @@ pub fn storage_conf(places: &Places) -> String {
 
 /// storage.conf of the account that owns the images.
 pub fn image_storage_conf(machine: &Machine) -> String {
-    format!("[storage]\ndriver = \"overlay\"\nrootless_storage_path = \"{}\"\n", machine.layout.image_store().display())
+    format!(
+        "[storage]\ndriver = \"overlay\"\nrootless_storage_path = \"{}\"\n",
+        machine.layout.image_store().display()
+    )
 }
 
 /// What is mounted at `/run/csm/entrypoint`: gives the command its secrets without their being in an argument, a

@@ -14,7 +14,11 @@ pub struct Trouble {
 
 impl Trouble {
     pub fn new(code: &'static str, message: impl Into<String>, remediation: impl Into<String>) -> Self {
-        Self { code, message: message.into(), remediation: remediation.into() }
+        Self {
+            code,
+            message: message.into(),
+            remediation: remediation.into(),
+        }
     }
 
     /// The store lacks the image and the configuration names no way to get it.
@@ -28,7 +32,11 @@ impl Trouble {
 
     /// Said of a workspace while the host's image is not there.
     pub fn image_absent() -> Self {
-        Self::new("image-missing", "the image is not in the store", "`csm status` says what became of the image")
+        Self::new(
+            "image-missing",
+            "the image is not in the store",
+            "`csm status` says what became of the image",
+        )
     }
 }
 

@@ -40,8 +40,12 @@ pub struct UnitSpec {
 /// Escapes a path as systemd-escape(1) --path does, and adds the suffix.
 pub fn path_unit_name(path: &Path, suffix: &str) -> String {
     use std::os::unix::ffi::OsStrExt;
-    let trimmed: Vec<&[u8]> =
-        path.as_os_str().as_bytes().split(|b| *b == b'/').filter(|part| !part.is_empty()).collect();
+    let trimmed: Vec<&[u8]> = path
+        .as_os_str()
+        .as_bytes()
+        .split(|b| *b == b'/')
+        .filter(|part| !part.is_empty())
+        .collect();
     let mut name = String::new();
     for (index, byte) in trimmed.join(&b'/').into_iter().enumerate() {
         match byte {
@@ -63,7 +67,10 @@ pub fn path_unit_name(path: &Path, suffix: &str) -> String {
 pub fn exec(path: &str, arguments: Vec<String>) -> Exec {
     let mut argv = vec![path.to_owned()];
     argv.extend(arguments.into_iter().map(|argument| argument.replace('$', "$$")));
-    Exec { path: path.to_owned(), argv }
+    Exec {
+        path: path.to_owned(),
+        argv,
+    }
 }
 
 #[cfg(test)]

@@ -52,9 +52,16 @@ impl SpecHash {
 
     /// Reads it back from a Description; nothing when the unit was not made by this product.
     pub fn parse(description: &str) -> Option<Self> {
-        let mut words = description.strip_prefix("code-server-multi workspace ")?.split(' ').skip(1);
+        let mut words = description
+            .strip_prefix("code-server-multi workspace ")?
+            .split(' ')
+            .skip(1);
         let mut part = |key: &str| words.next()?.strip_prefix(key)?.strip_prefix('=').map(str::to_owned);
-        Some(Self { image: part("image")?, environment: part("environment")?, runtime: part("runtime")? })
+        Some(Self {
+            image: part("image")?,
+            environment: part("environment")?,
+            runtime: part("runtime")?,
+        })
     }
 
     /// The parts that differ from `other`, by name.
@@ -104,15 +111,42 @@ pub fn denied_networks(machine: &Machine) -> Vec<(IpAddr, u32)> {
         (IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)), 128),
         (IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), 10),
     ];
-    networks.extend(machine.own_addresses.iter().map(|address| (*address, if address.is_ipv4() { 32 } else { 128 })));
+    networks.extend(
+        machine
+            .own_addresses
+            .iter()
+            .map(|address| (*address, if address.is_ipv4() { 32 } else { 128 })),
+    );
+    // systemd keeps no network that lies within another, so neither does what it is compared with.
+    let within = |inner: &(IpAddr, u32), outer: &(IpAddr, u32)| inner != outer && covers(*outer, inner.0);
+    let all = networks.clone();
+    networks.retain(|network| !all.iter().any(|other| within(network, other)));
     networks.sort_unstable();
     networks.dedup();
     networks
 }
 
+/// Whether a network holds an address. Wider networks only ever stand in the list as link-local ranges.
+fn covers((network, prefix): (IpAddr, u32), address: IpAddr) -> bool {
+    match (network, address) {
+        (IpAddr::V4(network), IpAddr::V4(address)) => {
+            let shift = 32 - prefix.min(32);
+            shift == 32 || network.to_bits() >> shift == address.to_bits() >> shift
+        }
+        (IpAddr::V6(network), IpAddr::V6(address)) => {
+            let shift = 128 - prefix.min(128);
+            shift == 128 || network.to_bits() >> shift == address.to_bits() >> shift
+        }
+        _ => false,
+    }
+}
+
 impl Live {
     pub fn of(workspace: &Workspace, machine: &Machine) -> Self {
-        Self { limits: workspace.limits.clone(), denied: denied_networks(machine) }
+        Self {
+            limits: workspace.limits.clone(),
+            denied: denied_networks(machine),
+        }
     }
 
     /// As properties; the same names serve StartTransientUnit and SetUnitProperties.
@@ -127,6 +161,8 @@ impl Live {
             ("CPUQuotaPerSecUSec", Value::U64(limits.cpu_quota_usec)),
             ("CPUWeight", Value::U64(limits.cpu_weight)),
             ("TasksMax", Value::U64(limits.tasks_max)),
+            // A list is added to what is there; an empty one clears it first.
+            ("IPAddressDeny", Value::Networks(Vec::new())),
             ("IPAddressDeny", Value::Networks(self.denied.clone())),
         ]
     }
@@ -149,7 +185,10 @@ pub fn service(workspace: &Workspace, account: &Account, machine: &Machine, imag
         ("KillMode", Value::Text("mixed".to_owned())),
         // A failed unit that stays loaded would block its name.
         ("CollectMode", Value::Text("inactive-or-failed".to_owned())),
-        ("RuntimeDirectory", Value::Texts(vec![format!("csm-{}", workspace.name)])),
+        (
+            "RuntimeDirectory",
+            Value::Texts(vec![format!("csm-{}", workspace.name)]),
+        ),
         ("RuntimeDirectoryMode", Value::U32(0o700)),
         ("TimeoutStartUSec", Value::U64(START_SECONDS * 1_000_000)),
         ("TimeoutStopUSec", Value::U64(STOP_SECONDS * 1_000_000)),
@@ -172,7 +211,13 @@ pub fn service(workspace: &Workspace, account: &Account, machine: &Machine, imag
     properties.extend(fixed);
     properties.push(("ExecStart", Value::Execs(vec![exec(&podman_path, argv)])));
     properties.extend(Live::of(workspace, machine).properties());
-    (UnitSpec { name: service_name(&workspace.name), properties }, hash)
+    (
+        UnitSpec {
+            name: service_name(&workspace.name),
+            properties,
+        },
+        hash,
+    )
 }
 
 /// The environment in which every Podman of an account runs: root-owned configuration only.
@@ -189,8 +234,14 @@ pub fn podman_environment(places: &Places, machine: &Machine) -> Vec<String> {
 }
 
 fn environment_words(workspace: &Workspace) -> Vec<String> {
-    let plain = workspace.environment.iter().map(|(name, value)| format!("{name}={value}"));
-    let secret = workspace.secret_environment.iter().map(|(name, file)| format!("{name}<{}", file.display()));
+    let plain = workspace
+        .environment
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"));
+    let secret = workspace
+        .secret_environment
+        .iter()
+        .map(|(name, file)| format!("{name}<{}", file.display()));
     plain.chain(secret).collect()
 }
 
@@ -272,7 +323,14 @@ pub fn mount(mount: Mount, workspace: &Workspace, account: &Account, machine: &M
             let owner = &machine.images;
             let map = format!(
                 "u:{}:{}:1 u:{}:{}:65536 g:{}:{}:1 g:{}:{}:65536",
-                owner.uid, account.uid, owner.subuid, account.subuid, owner.gid, account.gid, owner.subgid, account.subgid
+                owner.uid,
+                account.uid,
+                owner.subuid,
+                account.subuid,
+                owner.gid,
+                account.gid,
+                owner.subgid,
+                account.subgid
             );
             // nosuid on the host's side: nobody here runs the image's setuid files.
             let store = machine.layout.image_store().to_string_lossy().into_owned();
@@ -286,7 +344,11 @@ pub fn mount(mount: Mount, workspace: &Workspace, account: &Account, machine: &M
                 account.gid,
                 account.inner_gid()
             );
-            (workspace.home.to_string_lossy().into_owned(), "none", format!("bind,nosuid,nodev,X-mount.idmap={map}"))
+            (
+                workspace.home.to_string_lossy().into_owned(),
+                "none",
+                format!("bind,nosuid,nodev,X-mount.idmap={map}"),
+            )
         }
         // Small enough that it can't fill memory, and a socket swapped for a link leads nowhere. It belongs to the
         // container's user directly, so it needs no idmap; setgid hands the socket to nginx's group.
@@ -332,6 +394,12 @@ pub fn description(spec: &UnitSpec) -> &str {
 /// The workspace that a unit of ours belongs to, by the unit's name or, for a mount, its Description.
 pub fn owner_of(unit: &str, description: &str) -> Option<WorkspaceName> {
     workspace_of(unit).or_else(|| {
-        WorkspaceName::parse(description.strip_prefix("code-server-multi mount ")?.split(' ').next()?).ok()
+        WorkspaceName::parse(
+            description
+                .strip_prefix("code-server-multi mount ")?
+                .split(' ')
+                .next()?,
+        )
+        .ok()
     })
 }

@@ -5,7 +5,10 @@
 #[cfg(feature = "failpoints")]
 pub fn boundary() {
     const FILE: &str = "/run/code-server-multi/kill-at-boundary";
-    let Some(left) = std::fs::read_to_string(FILE).ok().and_then(|text| text.trim().parse::<u32>().ok()) else {
+    let Some(left) = std::fs::read_to_string(FILE)
+        .ok()
+        .and_then(|text| text.trim().parse::<u32>().ok())
+    else {
         return;
     };
     if left > 1 {

@@ -36,7 +36,9 @@ pub async fn serve(
     let connections = TaskTracker::new();
     let slots = std::sync::Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        let Ok(slot) = slots.clone().acquire_owned().await else { break };
+        let Ok(slot) = slots.clone().acquire_owned().await else {
+            break;
+        };
         let stream = tokio::select! {
             () = token.cancelled() => break,
             accepted = listener.accept() => match accepted {

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use blake2::digest::{KeyInit as _, Mac as _};
@@ -42,6 +43,7 @@ pub struct Keeper {
     /// Strings by workspace and by a keyed hash of the file's content, so that an unchanged file isn't hashed again.
     known: Mutex<BTreeMap<WorkspaceName, ([u8; 16], String)>>,
     current: watch::Sender<Passwords>,
+    read: AtomicBool,
     pub again: Notify,
 }
 
@@ -51,7 +53,9 @@ impl Keeper {
         let path = directory.join(".key");
         if !path.exists() {
             let mut random = [0_u8; KEY_BYTES];
-            getrandom::fill(&mut random).map_err(std::io::Error::other).doing("make random bytes for", &path)?;
+            getrandom::fill(&mut random)
+                .map_err(std::io::Error::other)
+                .doing("make random bytes for", &path)?;
             files::write_whole(&path, &random, Access::root(0o600))?;
         }
         let key = Secret::new(std::fs::read(&path).doing("read", &path)?);
@@ -60,11 +64,24 @@ impl Keeper {
             return Err(damaged).doing("use the key", &path);
         }
         let current = tokio::sync::watch::channel(Passwords::default()).0;
-        Ok(Self { directory, key, watch, known: Mutex::default(), current, again: Notify::new() })
+        Ok(Self {
+            directory,
+            key,
+            watch,
+            known: Mutex::default(),
+            current,
+            read: AtomicBool::new(false),
+            again: Notify::new(),
+        })
     }
 
     pub fn current(&self) -> watch::Receiver<Passwords> {
         self.current.subscribe()
+    }
+
+    /// Whether everything has been read once.
+    pub fn is_read(&self) -> bool {
+        self.read.load(Ordering::SeqCst)
     }
 
     /// Keeps the string that `csm password` made. One trailing newline and the like are its own business.
@@ -114,7 +131,11 @@ impl Keeper {
     fn interest(&self, config: &Config) -> BTreeMap<PathBuf, BTreeSet<WorkspaceName>> {
         let mut interest: BTreeMap<PathBuf, BTreeSet<WorkspaceName>> = BTreeMap::new();
         for (name, workspace) in &config.workspaces {
-            for file in workspace.password_file.iter().chain(workspace.secret_environment.values()) {
+            for file in workspace
+                .password_file
+                .iter()
+                .chain(workspace.secret_environment.values())
+            {
                 for entry in secrets::waypoints(file) {
                     interest.entry(entry).or_default().insert(name.clone());
                 }
@@ -124,7 +145,11 @@ impl Keeper {
     }
 
     fn rewatch(&self, watched: &mut BTreeSet<PathBuf>, interest: &BTreeMap<PathBuf, BTreeSet<WorkspaceName>>) {
-        let wanted: BTreeSet<PathBuf> = interest.keys().filter_map(|entry| entry.parent()).map(Path::to_owned).collect();
+        let wanted: BTreeSet<PathBuf> = interest
+            .keys()
+            .filter_map(|entry| entry.parent())
+            .map(Path::to_owned)
+            .collect();
         for gone in watched.difference(&wanted) {
             self.watch.remove(gone);
         }
@@ -140,7 +165,11 @@ impl Keeper {
     async fn read_all(&self, config: &Config) {
         let mut fresh = BTreeMap::new();
         for (name, workspace) in &config.workspaces {
-            let last = self.current.borrow().get(name).and_then(|password| password.string.clone());
+            let last = self
+                .current
+                .borrow()
+                .get(name)
+                .and_then(|password| password.string.clone());
             let password = match &workspace.password_file {
                 Some(file) => self.read_file(name, file, last).await,
                 None => self.read_stored(name, last),
@@ -148,8 +177,9 @@ impl Keeper {
             fresh.insert(name.clone(), password);
         }
         let fresh = Arc::new(fresh);
+        let first = !self.read.swap(true, Ordering::SeqCst);
         self.current.send_if_modified(|current| {
-            let changes = *current != fresh;
+            let changes = first || *current != fresh;
             if changes {
                 *current = fresh;
             }
@@ -159,7 +189,10 @@ impl Keeper {
 
     fn read_stored(&self, name: &WorkspaceName, last: Option<String>) -> Password {
         match files::read_named(&self.stored(name), MOST) {
-            Ok(content) => Password { string: Some(String::from_utf8_lossy(&content).into_owned()), trouble: None },
+            Ok(content) => Password {
+                string: Some(String::from_utf8_lossy(&content).into_owned()),
+                trouble: None,
+            },
             Err(ReadError::Missing) => Password {
                 string: None,
                 trouble: Some(Trouble::new(
@@ -184,7 +217,10 @@ impl Keeper {
         if text.starts_with(b"$argon2id$") {
             let string = String::from_utf8_lossy(text).into_owned();
             return match auth::check_string(&string) {
-                Ok(_) => Password { string: Some(string), trouble: None },
+                Ok(_) => Password {
+                    string: Some(string),
+                    trouble: None,
+                },
                 Err(error) => unusable(name, file, &error, last),
             };
         }
@@ -192,14 +228,20 @@ impl Keeper {
         if let Some((seen, string)) = self.lock().get(name)
             && *seen == salt
         {
-            return Password { string: Some(string.clone()), trouble: None };
+            return Password {
+                string: Some(string.clone()),
+                trouble: None,
+            };
         }
         let plain = Secret::new(text.to_vec());
         let hashed = tokio::task::spawn_blocking(move || auth::hash_password(plain.expose(), &salt)).await;
         match hashed {
             Ok(Ok(string)) => {
                 self.lock().insert(name.clone(), (salt, string.clone()));
-                Password { string: Some(string), trouble: None }
+                Password {
+                    string: Some(string),
+                    trouble: None,
+                }
             }
             Ok(Err(error)) => unusable(name, file, &error, last),
             Err(error) => unusable(name, file, &error, last),
@@ -248,12 +290,20 @@ async fn next(
 }
 
 fn unusable(name: &WorkspaceName, file: &Path, error: &dyn std::error::Error, last: Option<String>) -> Password {
-    let kept = if last.is_some() { "; the last good password stays in force" } else { "" };
+    let kept = if last.is_some() {
+        "; the last good password stays in force"
+    } else {
+        ""
+    };
     Password {
         string: last,
         trouble: Some(Trouble::new(
             "password-unusable",
-            format!("workspaces.{name}.password_file: {}: {}{kept}", file.display(), Chain(error)),
+            format!(
+                "workspaces.{name}.password_file: {}: {}{kept}",
+                file.display(),
+                Chain(error)
+            ),
             "put the password, or its $argon2id$ string, into that file; it is read again at once",
         )),
     }

@@ -2,6 +2,7 @@
 //! It holds what is desired (configuration and intents) and is the only one who changes it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -72,10 +73,19 @@ impl<E: Engine> Controller<E> {
         Ok(Self {
             engine,
             intents,
-            wishes: Mutex::new(Wishes { config, machine, intents: known }),
+            wishes: Mutex::new(Wishes {
+                config,
+                machine,
+                intents: known,
+            }),
             desired: watch::channel(first).0,
             image: watch::channel(unseen.clone()).0,
-            image_report: watch::channel(ImageReport { fact: unseen, doing: None, trouble: None }).0,
+            image_report: watch::channel(ImageReport {
+                fact: unseen,
+                doing: None,
+                trouble: None,
+            })
+            .0,
             image_kick: Notify::new(),
             workers: Mutex::default(),
             roster: watch::channel(0).0,
@@ -104,11 +114,19 @@ impl<E: Engine> Controller<E> {
 
     /// The reports of all workers at this moment.
     pub fn reports(&self) -> BTreeMap<WorkspaceName, watch::Receiver<Report>> {
-        self.workers().iter().map(|(name, handle)| (name.clone(), handle.report.clone())).collect()
+        self.workers()
+            .iter()
+            .map(|(name, handle)| (name.clone(), handle.report.clone()))
+            .collect()
     }
 
     pub fn report(&self, name: &WorkspaceName) -> Option<watch::Receiver<Report>> {
         self.workers().get(name).map(|handle| handle.report.clone())
+    }
+
+    /// Hires a worker for every workspace of the configuration; they begin to look at once.
+    pub fn begin(&self) {
+        self.hire(self.desired().workspaces.keys().cloned());
     }
 
     /// After the machine has booted, intents follow `start_on_boot`; on disk before anything is started.
@@ -177,19 +195,29 @@ impl<E: Engine> Controller<E> {
             }
         }
         failpoint::boundary();
+        if let Some(handle) = self.workers().get(name) {
+            handle.asked.fetch_add(1, Ordering::SeqCst);
+        }
         self.rebuild();
+        self.kick(name);
         Ok(())
+    }
+
+    /// Whether the last request for a workspace is still being worked on.
+    pub fn busy(&self, name: &WorkspaceName) -> bool {
+        self.workers()
+            .get(name)
+            .is_some_and(|handle| handle.asked.load(Ordering::SeqCst) > handle.report.borrow().served)
     }
 
     /// Stops and starts a workspace that runs; one that doesn't is started.
     pub fn restart(&self, name: &WorkspaceName) -> Result<(), IntentError> {
         if let Some(handle) = self.workers().get(name) {
-            handle.restart.store(true, std::sync::atomic::Ordering::SeqCst);
-            handle.kick.notify_one();
+            handle.restart.store(true, Ordering::SeqCst);
+            // Whatever it waits for, it is to stop waiting.
+            handle.changed.notify_waiters();
         }
-        self.intend(name, true, "csm restart")?;
-        self.kick(name);
-        Ok(())
+        self.intend(name, true, "csm restart")
     }
 
     /// Something about a workspace may have changed.
@@ -249,8 +277,8 @@ impl<E: Engine> Controller<E> {
                 image: self.image.subscribe(),
                 turns: self.turns.clone(),
             };
-            let (worker, handle) = Worker::new(name.clone(), context);
-            self.tasks.spawn(worker.run(self.token.child_token()));
+            let (worker, handle) = Worker::new(name.clone(), context, self.token.child_token());
+            self.tasks.spawn(worker.run());
             workers.insert(name, handle);
             hired = true;
         }
@@ -265,7 +293,13 @@ impl<E: Engine> Controller<E> {
         let desired = self.desired();
         let mut workers = self.workers();
         let before = workers.len();
-        workers.retain(|name, handle| desired.workspaces.contains_key(name) || !handle.report.borrow().gone);
+        workers.retain(|name, handle| {
+            let stays = desired.workspaces.contains_key(name) || !handle.report.borrow().gone;
+            if !stays {
+                handle.token.cancel();
+            }
+            stays
+        });
         if workers.len() != before {
             self.roster.send_modify(|count| *count += 1);
         }
@@ -308,7 +342,11 @@ impl<E: Engine> Controller<E> {
     }
 
     fn tell_image(&self, seen: &HostSighting, doing: Option<&'static str>, trouble: Option<Trouble>) {
-        self.image_report.send_replace(ImageReport { fact: seen.image.clone(), doing, trouble });
+        self.image_report.send_replace(ImageReport {
+            fact: seen.image.clone(),
+            doing,
+            trouble,
+        });
         let changed = self.image.send_if_modified(|fact| {
             let changes = *fact != seen.image;
             if changes {

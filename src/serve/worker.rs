@@ -2,6 +2,7 @@
 //! It is told that something may have changed, never what: the same look serves every reason.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, watch};
@@ -41,8 +42,8 @@ pub struct Report {
     pub unknown: Vec<String>,
     /// Neither in the configuration nor present on the host: nothing is left to do for it.
     pub gone: bool,
-    /// How many looks it has completed; tells a caller that what it asked for has been seen.
-    pub looks: u64,
+    /// The number of the last request ([`Handle::asked`]) that was worked off.
+    pub served: u64,
 }
 
 impl Report {
@@ -56,7 +57,7 @@ impl Report {
             steps: Vec::new(),
             unknown: Vec::new(),
             gone: false,
-            looks: 0,
+            served: 0,
         }
     }
 }
@@ -74,8 +75,12 @@ pub struct Handle {
     pub kick: Arc<Notify>,
     /// What is wanted has changed: give up waiting for what was wanted before.
     pub changed: Arc<Notify>,
+    /// Rises with each request; the worker is busy while its report has served fewer.
+    pub asked: Arc<AtomicU64>,
+    /// Ends the worker, once nothing is left to look after.
+    pub token: CancellationToken,
     /// Stop once, although it should run; the next look starts it.
-    pub restart: Arc<std::sync::atomic::AtomicBool>,
+    pub restart: Arc<AtomicBool>,
     pub report: watch::Receiver<Report>,
 }
 
@@ -109,16 +114,27 @@ pub struct Worker<E> {
     /// When the running editor was started or first seen; nothing while it is stopped on purpose.
     alive: Option<Instant>,
     deaths: u32,
-    /// Not before then is a dead editor started again.
-    not_before: Option<Instant>,
+    /// After a failure or a death nothing is tried before then; removing things is never put off.
+    pause: Option<Pause>,
+    /// The newest request that the look under way has seen.
+    serving: u64,
+    /// What was wanted at the last look; a change of it ends a pause.
+    wanted: Option<Workspace>,
+}
+
+struct Pause {
+    until: Instant,
+    why: Trouble,
 }
 
 impl<E: Engine> Worker<E> {
-    pub fn new(name: WorkspaceName, context: Context<E>) -> (Self, Handle) {
+    pub fn new(name: WorkspaceName, context: Context<E>, token: CancellationToken) -> (Self, Handle) {
         let (report, receiver) = watch::channel(Report::new());
         let handle = Handle {
             kick: Arc::new(Notify::new()),
             changed: Arc::new(Notify::new()),
+            asked: Arc::default(),
+            token,
             restart: Arc::default(),
             report: receiver,
         };
@@ -130,13 +146,16 @@ impl<E: Engine> Worker<E> {
             failures: 0,
             alive: None,
             deaths: 0,
-            not_before: None,
+            pause: None,
+            serving: 0,
+            wanted: None,
         };
         (worker, handle)
     }
 
     /// Works until the token is cancelled. A step that is under way is finished first, unless it only waits.
-    pub async fn run(mut self, token: CancellationToken) {
+    pub async fn run(mut self) {
+        let token = self.handle.token.clone();
         loop {
             let pause = self.pass(&token).await;
             let sleep = async {
@@ -162,18 +181,22 @@ impl<E: Engine> Worker<E> {
     async fn pass(&mut self, token: &CancellationToken) -> Option<Duration> {
         for _ in 0..ROUNDS {
             let wanted = self.wanted();
+            self.end_pause_if_asked(wanted.as_ref());
             let seen = self.context.engine.observe(&self.name, wanted.as_ref()).await;
             let image = self.context.image.borrow().clone();
             let machine = self.context.desired.borrow().machine.clone();
             let mut plan = plan::workspace(wanted.as_ref(), &seen, &image, &machine);
             self.restart_if_asked(&mut plan, &seen);
-            let pause = self.note_death(wanted.as_ref(), &seen);
+            self.note_death(wanted.as_ref(), &seen);
+            let pause = self.pause.as_ref().map(|pause| pause.until.saturating_duration_since(Instant::now()));
             if pause.is_some() {
-                plan.steps.clear();
+                plan.steps.retain(Step::takes_away);
             }
-            self.publish(wanted.as_ref(), &seen, &plan, None);
+            self.publish(wanted.as_ref(), &seen, &plan);
             if plan.steps.is_empty() {
-                self.failures = if plan.blocked.is_empty() { 0 } else { self.failures };
+                if pause.is_none() && plan.blocked.is_empty() && plan.unknown.is_empty() {
+                    self.failures = 0;
+                }
                 self.looked();
                 return pause.or((!plan.unknown.is_empty()).then_some(UNSEEN));
             }
@@ -186,22 +209,35 @@ impl<E: Engine> Worker<E> {
                     // What is wanted has changed meanwhile: look again.
                     None => break,
                     Some(Err(error)) => {
-                        tracing::warn!(workspace = %self.name, action = step.describe(), error = %Chain(&error), "step failed");
-                        self.failures += 1;
-                        let mut trouble = error.trouble;
-                        if trouble.message.is_empty() {
-                            trouble.message = error.doing;
-                        }
-                        self.publish(wanted.as_ref(), &seen, &plan, Some(trouble));
-                        self.looked();
-                        return Some(backoff(self.failures));
+                        self.fail(step, error);
+                        // The next look is for the status alone: the pause has begun.
+                        break;
                     }
                 }
             }
         }
-        tracing::warn!(workspace = %self.name, "plan did not become empty");
+        tracing::warn!(workspace = %self.name, "{}: the plan did not become empty", self.name);
         self.looked();
         Some(UNSEEN)
+    }
+
+    fn fail(&mut self, step: &Step, error: crate::host::EngineError) {
+        let action = step.describe();
+        // The journal shows messages, not fields, unless it is asked for them: say it in both.
+        tracing::warn!(workspace = %self.name, action, error = %Chain(&error), "{}: {}", self.name, Chain(&error));
+        self.failures += 1;
+        self.pause = Some(Pause { until: Instant::now() + backoff(self.failures), why: error.trouble });
+    }
+
+    /// A pause ends with its time, with a request, or when something else is wanted.
+    fn end_pause_if_asked(&mut self, wanted: Option<&Workspace>) {
+        let asked = self.handle.asked.load(Ordering::SeqCst);
+        let over = self.pause.as_ref().is_some_and(|pause| pause.until <= Instant::now());
+        if over || asked > self.serving || self.wanted.as_ref() != wanted {
+            self.pause = None;
+        }
+        self.serving = asked;
+        self.wanted = wanted.cloned();
     }
 
     /// Takes one step; nothing when it was given up because something else is wanted now.
@@ -229,44 +265,46 @@ impl<E: Engine> Worker<E> {
             _ => {}
         }
         let elapsed_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        tracing::info!(workspace = %self.name, action = step.describe(), elapsed_ms, ok = result.is_ok(), "step taken");
+        let (action, ok) = (step.describe(), result.is_ok());
+        if ok {
+            tracing::info!(workspace = %self.name, action, elapsed_ms, "{}: {action} ({elapsed_ms} ms)", self.name);
+        }
         Some(result)
     }
 
     /// A restart is a stop in front of the usual plan; the round after it starts what should run.
     fn restart_if_asked(&mut self, plan: &mut WorkspacePlan, seen: &Sighting) {
-        let asked = self.handle.restart.swap(false, std::sync::atomic::Ordering::SeqCst);
+        let asked = self.handle.restart.swap(false, Ordering::SeqCst);
         if asked && matches!(seen.service, Fact::Known(Service::Running(_) | Service::Starting)) {
             plan.steps = vec![Step::UnlinkFront, Step::Stop];
         }
     }
 
     /// An editor that ended although it should run is started at once the first time, then after a growing pause.
-    fn note_death(&mut self, wanted: Option<&Workspace>, seen: &Sighting) -> Option<Duration> {
-        let should_run = wanted.is_some_and(Workspace::should_run);
+    fn note_death(&mut self, wanted: Option<&Workspace>, seen: &Sighting) {
         match &seen.service {
             Fact::Known(Service::Running(_)) => {
                 self.alive.get_or_insert_with(Instant::now);
-                self.not_before = None;
-            }
-            Fact::Known(Service::Absent) if should_run => {
-                if let Some(born) = self.alive.take() {
-                    self.deaths = if born.elapsed() > STEADY { 1 } else { self.deaths + 1 };
-                    tracing::warn!(workspace = %self.name, deaths = self.deaths, "editor ended by itself");
-                    self.not_before = (self.deaths > 1).then(|| Instant::now() + backoff(self.deaths - 1));
-                }
             }
             Fact::Known(Service::Absent) => {
-                self.alive = None;
-                self.not_before = None;
+                let Some(born) = self.alive.take().filter(|_| wanted.is_some_and(Workspace::should_run)) else { return };
+                self.deaths = if born.elapsed() > STEADY { 1 } else { self.deaths + 1 };
+                tracing::warn!(workspace = %self.name, deaths = self.deaths, "{}: the editor ended by itself", self.name);
+                if self.deaths > 1 {
+                    let why = Trouble::new(
+                        "editor-exited",
+                        format!("the editor ended {} times by itself; it is started again after a pause", self.deaths),
+                        format!("`csm logs {0}` shows its last words; `csm restart {0}` tries at once", self.name),
+                    );
+                    self.pause = Some(Pause { until: Instant::now() + backoff(self.deaths - 1), why });
+                }
             }
             _ => {}
         }
-        self.not_before.map(|at| at.saturating_duration_since(Instant::now())).filter(|pause| !pause.is_zero())
     }
 
     fn looked(&self) {
-        self.report.send_modify(|report| report.looks += 1);
+        self.report.send_modify(|report| report.served = self.serving);
     }
 
     /// The state that a step leads through.
@@ -287,18 +325,10 @@ impl<E: Engine> Worker<E> {
         });
     }
 
-    fn publish(&self, wanted: Option<&Workspace>, seen: &Sighting, plan: &WorkspacePlan, failure: Option<Trouble>) {
+    fn publish(&self, wanted: Option<&Workspace>, seen: &Sighting, plan: &WorkspacePlan) {
         let mut findings = plan.blocked.clone();
-        let failed = failure.is_some();
-        findings.extend(failure);
-        if self.not_before.is_some() {
-            findings.push(Trouble::new(
-                "editor-exited",
-                format!("the editor ended {} times by itself; it is started again after a pause", self.deaths),
-                format!("`csm logs {0}` shows its last words; `csm restart {0}` tries at once", self.name),
-            ));
-        }
-        let state = state(wanted, &seen.service, seen, plan, failed || self.not_before.is_some());
+        findings.extend(self.pause.as_ref().map(|pause| pause.why.clone()));
+        let state = state(wanted, &seen.service, seen, plan, self.pause.is_some());
         let running = match &seen.service {
             Fact::Known(Service::Running(running)) => Some((**running).clone()),
             _ => None,

@@ -1,2 +1,5 @@
-//! (being written)
+//! Integration tests: one module a story, against the real program or a real nginx.
+
 mod cli;
+mod gateway;
+mod nginx;

@@ -47,7 +47,8 @@ impl Bucket {
     /// How long until an attempt can be taken; nothing when at once.
     fn wait(self, rate: Rate, now: Duration) -> Option<Duration> {
         let after = self.full_at.max(now) + rate.refill;
-        (after - now)
+        after
+            .saturating_sub(now)
             .checked_sub(rate.refill * rate.burst)
             .filter(|wait| !wait.is_zero())
     }
@@ -102,17 +103,18 @@ impl Limiter {
         known: bool,
         now: Duration,
     ) -> Result<Attempt, Duration> {
-        let place = match known {
-            true => Place::Known(workspace.clone(), source.clone()),
-            false => Place::Anywhere(source.clone()),
+        let place = if known {
+            Place::Known(workspace.clone(), source.clone())
+        } else {
+            Place::Anywhere(source.clone())
         };
         let of_place = self.places.peek(&place).and_then(|bucket| bucket.wait(SOURCE, now));
-        let of_workspace = match known {
-            true => None,
-            false => self
-                .workspaces
+        let of_workspace = if known {
+            None
+        } else {
+            self.workspaces
                 .peek(workspace)
-                .and_then(|bucket| bucket.wait(WORKSPACE, now)),
+                .and_then(|bucket| bucket.wait(WORKSPACE, now))
         };
         if let Some(wait) = of_place.max(of_workspace) {
             return Err(wait);

@@ -28,7 +28,7 @@ pub struct Asked<'a> {
 impl Asked<'_> {
     /// Whether the same-site rule lets the request use a session.
     ///
-    /// All workspaces are one site, so that the cookie's SameSite does not keep alice's page from dan's editor, and the
+    /// All workspaces are one site, so that the cookie's `SameSite` does not keep alice's page from dan's editor, and the
     /// editor does not look at the origin of plain HTTP. Links from elsewhere still work: they are navigations.
     pub fn may_use_session(&self) -> bool {
         self.is_top_navigation() || (self.is_ours_by_site() && self.origin.is_none_or(|origin| self.is_ours(origin)))

@@ -13,7 +13,6 @@ use crate::model::config::{Config, Gateway, Image, Nginx, Pull, StartOnBoot, Wor
 use crate::model::names::{ImageRef, WorkspaceName};
 
 const WORKSPACE_BASE: &str = "/var/lib/vscode";
-const SNIPPET_DIR: &str = "/var/lib/code-server-multi/nginx";
 const NGINX_UNIT: &str = "nginx.service";
 const NGINX_GROUP: &str = "nginx";
 const HTTPS: u16 = 443;
@@ -95,7 +94,7 @@ fn names_registry(name: &ImageRef) -> bool {
 fn read_nginx(document: &mut Document<'_>, top: &Section<'_, '_>, base: Option<&Path>) -> Result<Nginx, Reported> {
     let section = top.section(document, "nginx", keys::NGINX);
     let snippet_dir = section.read(document, "snippet_dir", |value| {
-        let path = values::path(value, SNIPPET_DIR)?;
+        let path = values::path(value, rules::SNIPPET_DIR)?;
         rules::snippet_dir(&path, base)?;
         Ok(path)
     });
@@ -117,7 +116,7 @@ fn read_nginx(document: &mut Document<'_>, top: &Section<'_, '_>, base: Option<&
         Ok(path)
     });
     Ok(Nginx {
-        snippet_dir: snippet_dir?.unwrap_or_else(|| PathBuf::from(SNIPPET_DIR)),
+        snippet_dir: snippet_dir?.unwrap_or_else(|| PathBuf::from(rules::SNIPPET_DIR)),
         unit: unit?.unwrap_or_else(|| NGINX_UNIT.to_owned()),
         group: group?.unwrap_or_else(|| NGINX_GROUP.to_owned()),
         listen: listen?,

@@ -4,11 +4,11 @@
 use std::path::Path;
 
 use crate::model::config::document::Wrong;
+use crate::model::layout::{RUN, STATE};
 use crate::model::names::VariableName;
 
-/// The daemon's own state; below it, what workspaces and the store own.
-const STATE: &str = "/var/lib/code-server-multi";
-const RUN: &str = "/run/code-server-multi";
+/// Generations of snippets, where nothing else is configured.
+pub(super) const SNIPPET_DIR: &str = "/var/lib/code-server-multi/nginx";
 
 /// Below these nothing may be placed: the system's, or gone after a reboot, or anybody's to write.
 const SYSTEM: [&str; 17] = [
@@ -61,8 +61,7 @@ pub(super) fn workspace_base(path: &Path) -> Result<(), Wrong> {
 pub(super) fn snippet_dir(path: &Path, workspace_base: Option<&Path>) -> Result<(), Wrong> {
     let hint = "take a directory of its own, for example \"/var/lib/code-server-multi/nginx\"";
     trusted(path, workspace_base, hint)?;
-    let own = ["intent", "podman", "accounts", "images"].map(|name| Path::new(STATE).join(name));
-    if path == Path::new(STATE) || own.iter().any(|own| path.starts_with(own)) {
+    if path.starts_with(STATE) && !path.starts_with(SNIPPET_DIR) {
         return Err(Wrong::new("a directory that the daemon uses for something else", hint));
     }
     if path.components().count() < 3

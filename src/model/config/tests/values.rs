@@ -38,8 +38,8 @@ port = '8000' => must be a whole number, not text
 port = 443 => outside 1024 to 65535
 apply = 'Now' => none of the words known here
 enabled = 1 => must be true or false, not a whole number
-account = 'root' => root and the service accounts can't run a workspace
-account = 'code-server-multi-gateway' => root and the service accounts can't run a workspace
+account = 'root' => root, nobody, csm-admin and the service accounts can't run a workspace
+account = 'code-server-multi-gateway' => root, nobody, csm-admin and the service accounts can't run a workspace
 account = 'Dan' => an account name is lower-case letters, digits, _ and -, starting with a letter or _, at most 31 characters
 account = "dan\nroot" => has control characters
 "#;

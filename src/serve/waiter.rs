@@ -1,0 +1,23 @@
+//! What the process of `host::exec` does before it is the command: it waits, as the workspace's account, until the daemon
+//! has moved it into the workspace's cgroup.
+
+use std::io;
+use std::os::unix::process::CommandExt as _;
+
+/// Reads one byte from standard input, so that what follows is the command's, and becomes the command. Returns only
+/// when that failed; the end of the input before the byte means that nobody wants it any more.
+pub fn wait_and_become(command: &[String]) -> io::Error {
+    let Some((program, arguments)) = command.split_first() else {
+        return io::Error::from(io::ErrorKind::InvalidInput);
+    };
+    let mut byte = [0_u8; 1];
+    // Unbuffered: `Stdin` would take more than its byte.
+    let input = io::stdin();
+    let read = rustix::io::read(&input, &mut byte);
+    drop(input);
+    match read {
+        Ok(1) => std::process::Command::new(program).args(arguments).exec(),
+        Ok(_) => io::Error::from(io::ErrorKind::UnexpectedEof),
+        Err(errno) => errno.into(),
+    }
+}

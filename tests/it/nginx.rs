@@ -1,0 +1,420 @@
+//! What the rendered files make a real nginx do, seen from visitors and from workspaces.
+
+use std::collections::BTreeMap;
+
+use edge::{DOMAIN, Edge};
+
+mod edge;
+mod stand_in;
+
+const WEBSOCKET: [&str; 7] = [
+    "--http1.1",
+    "-H",
+    "Connection: Upgrade",
+    "-H",
+    "Upgrade: websocket",
+    "-H",
+    "Sec-WebSocket-Key: x",
+];
+const SIGNED_IN: [&str; 2] = ["-H", "Cookie: a=1; __Host-csm=good; b=2"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_edge_as_visitors_and_workspaces_meet_it() {
+    let edge = Edge::start().await;
+    probe_and_catch_all(&edge).await;
+    signing_in(&edge).await;
+    refusals(&edge).await;
+    headers(&edge).await;
+    cookies(&edge).await;
+    hostile_replies(&edge).await;
+    upgrades(&edge).await;
+    bodies(&edge).await;
+    away(&edge).await;
+    tunnel(&edge).await;
+    floods(&edge).await;
+    edge.stop().await;
+}
+
+async fn probe_and_catch_all(edge: &Edge) {
+    let reply = edge
+        .curl(
+            &[],
+            "http://localhost/",
+            &["--unix-socket", &edge.path("probe/probe.sock")],
+        )
+        .await;
+    assert_eq!((reply.status, reply.body.trim()), (200, edge.generation.as_str()));
+
+    let reply = edge.https("nobody", "/x.js", &[]).await;
+    assert_eq!(
+        (reply.status, reply.all("content-type")),
+        (404, vec!["text/html; charset=utf-8"])
+    );
+    assert!(
+        ["dan", "alice", "eve"].iter().all(|name| !reply.body.contains(name)),
+        "{}",
+        reply.body
+    );
+
+    let to = |host: &str, path: &str| {
+        let url = format!("http://127.0.0.1:{}{path}", edge.redirect);
+        let host = format!("Host: {host}");
+        async move { edge.curl(&[], &url, &["-H", &host]).await }
+    };
+    let reply = to(&format!("dan.{DOMAIN}"), "/a?b=c").await;
+    assert_eq!(reply.status, 308);
+    assert_eq!(
+        reply.all("location"),
+        [format!("https://dan.{DOMAIN}:{}/a?b=c", edge.https.port())]
+    );
+    for host in [
+        "evil.example",
+        &format!("evil.example#.{DOMAIN}"),
+        &format!("evil.example@dan.{DOMAIN}"),
+    ] {
+        let reply = to(host, "/").await;
+        assert!(reply.status == 404 || reply.status == 400, "{host}: {reply:?}");
+        assert!(reply.all("location").is_empty());
+    }
+}
+
+async fn signing_in(edge: &Edge) {
+    // The gateway decides what a visitor without a session sees, and is told what was asked.
+    let reply = edge.https("dan", "/a?b=c", &["-X", "POST", "-d", "body"]).await;
+    assert_eq!(reply.status, 401);
+    assert_eq!(
+        reply.seen_by(),
+        ("gateway".to_owned(), "GET /_csm/denied".to_owned(), 0)
+    );
+    assert_eq!(reply.seen("x-csm-method").as_deref(), Some("POST"));
+    assert_eq!(reply.seen("x-csm-uri").as_deref(), Some("/a?b=c"));
+    assert_eq!(reply.seen("content-length"), None);
+
+    let reply = edge.https("dan", "/_csm/sign-in?to=%2F", &["-d", "password=x"]).await;
+    assert_eq!(reply.status, 200);
+    assert_eq!(
+        reply.seen_by(),
+        ("gateway".to_owned(), "POST /_csm/sign-in?to=%2F".to_owned(), 10)
+    );
+    assert_eq!(reply.seen("x-csm-workspace").as_deref(), Some("dan"));
+    let origin = format!("https://dan.{DOMAIN}:{}", edge.https.port());
+    assert_eq!(reply.seen("x-csm-origin"), Some(origin));
+    assert_eq!(reply.seen("x-csm-tunnel"), None);
+
+    let reply = edge.https("dan", "/_csm/sign-in", &["-d", &"x".repeat(17_000)]).await;
+    assert_eq!(reply.status, 413);
+
+    // A session that the gateway prolongs while answering the question.
+    let reply = edge
+        .https("dan", "/echo", &["-H", "Cookie: __Host-csm=good-renew"])
+        .await;
+    assert_eq!(
+        (reply.status, reply.all("set-cookie")),
+        (200, vec!["__Host-csm=renewed; Path=/; Secure; HttpOnly"])
+    );
+}
+
+async fn refusals(edge: &Edge) {
+    for path in [
+        "/_csm/auth",
+        "/_csm/denied",
+        "/_csm/away",
+        "/_csm",
+        "/_csm%2fauth",
+        "/x/../_csm/auth",
+        "//_csm/auth",
+    ] {
+        let reply = edge.https("dan", path, &SIGNED_IN).await;
+        assert_eq!(reply.status, 404, "{path}: {reply:?}");
+        assert!(!reply.body.contains("\"who\""), "{path}: {reply:?}");
+    }
+    let reply = edge.https("dan", "/", &["-H", "Cookie: __Host-csm=forbidden"]).await;
+    assert_eq!(
+        (reply.status, reply.all("content-type")),
+        (403, vec!["text/html; charset=utf-8"])
+    );
+    assert!(reply.body.contains("refused"));
+
+    // A gateway that fails is never a way in.
+    let reply = edge.https("dan", "/", &["-H", "Cookie: __Host-csm=broken"]).await;
+    assert_eq!((reply.status, reply.body.contains("doesn't answer")), (503, true));
+
+    // The workspace's own refusals stay its own.
+    for status in [401, 403, 404, 500, 502, 504] {
+        let reply = edge.https("dan", &format!("/status/{status}"), &SIGNED_IN).await;
+        assert_eq!(reply.status, status);
+        assert_eq!(reply.seen_by().0, "editor");
+    }
+}
+
+async fn headers(edge: &Edge) {
+    let spoofed = [
+        "Forwarded: host=evil;for=1.2.3.4",
+        "X-Forwarded-Host: evil",
+        "X-Forwarded-For: 1.2.3.4",
+        "X-Forwarded-Proto: gopher",
+        "X-Real-IP: 1.2.3.4",
+        "X-Forwarded-User: root",
+        "X_Forwarded_User: root",
+        "Remote-User: root",
+        "X-Auth-Request-Email: root@localhost",
+        "X-Csm-Workspace: alice",
+        "X-Csm-Origin: https://evil",
+        "X-Csm-Tunnel: 1",
+        "X-Csm-Method: GET",
+        "X-Csm-Uri: /",
+        "X-Csm-Upgrade: websocket",
+        "X-Accel-Redirect: /",
+        "Proxy: http://evil",
+        "Authorization: Bearer own",
+    ];
+    let mut arguments: Vec<&str> = SIGNED_IN.to_vec();
+    arguments.extend(spoofed.iter().flat_map(|header| ["-H", header]));
+    let host = format!("dan.{DOMAIN}:{}", edge.https.port());
+    for http in ["--http1.1", "--http2"] {
+        let mut arguments = arguments.clone();
+        arguments.push(http);
+        for path in ["/echo", "/_csm/style.css"] {
+            let reply = edge.https("dan", path, &arguments).await;
+            assert_eq!(reply.status, 200);
+            assert_eq!(reply.seen("host").as_deref(), Some(host.as_str()));
+            assert_eq!(reply.seen("x-real-ip").as_deref(), Some("127.0.0.1"));
+            assert_eq!(reply.seen("x-forwarded-for").as_deref(), Some("127.0.0.1"));
+            assert_eq!(reply.seen("x-forwarded-proto").as_deref(), Some("https"));
+            let gone = [
+                "forwarded",
+                "x-forwarded-host",
+                "x-forwarded-user",
+                "x_forwarded_user",
+                "remote-user",
+            ];
+            let also = [
+                "x-auth-request-email",
+                "x-accel-redirect",
+                "proxy",
+                "x-csm-tunnel",
+                "x-csm-upgrade",
+            ];
+            for name in gone.into_iter().chain(also) {
+                assert_eq!(reply.seen(name), None, "{path}: {name}");
+            }
+        }
+        let reply = edge.https("dan", "/echo", &arguments).await;
+        assert!(!reply.body.contains("x-csm-"), "{}", reply.body);
+        assert_eq!(reply.seen("authorization").as_deref(), Some("Bearer own"));
+        let reply = edge.https("dan", "/_csm/style.css", &arguments).await;
+        assert_eq!(reply.seen("x-csm-workspace").as_deref(), Some("dan"));
+        assert_eq!(reply.seen("x-csm-uri").as_deref(), Some("/_csm/style.css"));
+    }
+    // What the question to the gateway carried is what the gateway's stand-in let through: see its checks.
+    let reply = edge
+        .https(
+            "dan",
+            "/echo",
+            &["-H", "Cookie: __Host-csm=good", "-H", "Host: nobody.example"],
+        )
+        .await;
+    assert_ne!(reply.seen_if_json("who").as_deref(), Some("gateway"));
+}
+
+async fn cookies(edge: &Edge) {
+    let cases = [
+        ("__Host-csm=good", None),
+        ("__Host-csm=good; a=1", Some("a=1")),
+        ("a=1; __Host-csm=good", Some("a=1")),
+        ("a=1; __Host-csm=good; b=2", Some("a=1; b=2")),
+        ("a=1;__Host-csm=good;b=2", Some("a=1;b=2")),
+        ("__Host-csm=good; __Host-csm=good", None),
+        ("a=1; __Host-csm=good; b=2; __Host-csm=other; c=3", None),
+        (
+            "x__Host-csmx=1; __Host-csm=good; csm-dan=kept",
+            Some("x__Host-csmx=1; csm-dan=kept"),
+        ),
+    ];
+    for (sent, seen) in cases {
+        for http in ["--http1.1", "--http2"] {
+            let reply = edge
+                .https("dan", "/echo", &["-H", &format!("Cookie: {sent}"), http])
+                .await;
+            assert_eq!(reply.status, 200, "{sent}");
+            assert_eq!(reply.seen("cookie").as_deref(), seen, "{sent}");
+        }
+    }
+    let reply = edge
+        .https(
+            "dan",
+            "/echo",
+            &["-H", "Cookie: a=1", "-H", "Cookie: __Host-csm=good", "--http1.1"],
+        )
+        .await;
+    assert_eq!((reply.status, reply.seen("cookie").as_deref()), (200, Some("a=1")));
+}
+
+async fn hostile_replies(edge: &Edge) {
+    for target in ["/_csm/auth", "@csm_wake", "@ide", "/nowhere"] {
+        let reply = edge.https("dan", &format!("/accel?{target}"), &SIGNED_IN).await;
+        assert_eq!((reply.status, reply.seen_by().0.as_str()), (200, "editor"), "{target}");
+        assert!(reply.all("x-accel-redirect").is_empty());
+    }
+    let reply = edge.https("dan", "/cookies", &SIGNED_IN).await;
+    // Without Secure no browser takes a cookie of that prefix (RFC 6265bis, section 5.7).
+    let seen = [
+        "__Host-csm=evil; Path=/",
+        "__host-CSM=; Path=/; Max-Age=0",
+        "csm-dan=evil; Path=/",
+        "app=1; Path=/; Secure",
+    ];
+    assert_eq!(reply.all("set-cookie"), seen);
+    assert_eq!(reply.all("clear-site-data"), Vec::<&str>::new());
+    assert_eq!(reply.all("strict-transport-security"), Vec::<&str>::new());
+    // The admin's cache for all sites holds nothing of a workspace.
+    let one = edge.https("dan", "/count", &SIGNED_IN).await.body;
+    assert_ne!(one, edge.https("dan", "/count", &SIGNED_IN).await.body);
+}
+
+async fn upgrades(edge: &Edge) {
+    let with = |cookie: &'static [&'static str]| [&WEBSOCKET, cookie].concat();
+    let reply = edge.https("dan", "/ws", &with(&SIGNED_IN)).await;
+    assert_eq!((reply.status, reply.body.as_str()), (101, "cookie=a=1; b=2"));
+    let reply = edge.https("dan", "/ws", &with(&[])).await;
+    assert_eq!(
+        (reply.status, reply.seen("x-csm-upgrade").as_deref()),
+        (401, Some("websocket"))
+    );
+    let mut h2c = with(&SIGNED_IN);
+    h2c[4] = "Upgrade: h2c";
+    let reply = edge.https("dan", "/echo", &h2c).await;
+    assert_eq!(
+        (reply.seen("upgrade"), reply.seen("connection").as_deref()),
+        (None, Some("close"))
+    );
+}
+
+async fn bodies(edge: &Edge) {
+    let big = edge.path("big");
+    std::fs::File::create(&big).unwrap().set_len(50 << 20).unwrap();
+    let data = format!("@{big}");
+    for extra in [
+        &["--http1.1"][..],
+        &["--http2"],
+        &["--http1.1", "-H", "Transfer-Encoding: chunked"],
+    ] {
+        let mut arguments = SIGNED_IN.to_vec();
+        arguments.extend(["--data-binary", &data, "-H", "Expect:"]);
+        arguments.extend(extra);
+        let reply = edge.https("dan", "/upload", &arguments).await;
+        assert_eq!((reply.status, reply.seen_by().2), (200, 50 << 20), "{extra:?}");
+        // And refused without being read: the gateway's connections stay in step.
+        arguments.drain(..2);
+        let t = std::time::Instant::now();
+        let reply = edge.https("dan", "/upload", &arguments).await;
+        eprintln!("{extra:?} {} {:?}", reply.status, t.elapsed());
+        assert_eq!((reply.status, reply.seen_by().2), (401, 0), "{extra:?}");
+    }
+}
+
+async fn away(edge: &Edge) {
+    let reply = edge.https("eve", "/a?b", &SIGNED_IN).await;
+    assert_eq!(reply.status, 503);
+    assert_eq!(reply.seen_by(), ("gateway".to_owned(), "GET /_csm/away".to_owned(), 0));
+    assert_eq!(reply.seen("x-csm-uri").as_deref(), Some("/a?b"));
+    let reply = edge.https("eve", "/a?b", &[]).await;
+    assert_eq!(reply.seen_by().1, "GET /_csm/denied");
+
+    // Woken by the gateway: what has no body goes on as it was, the rest is sent again by the browser.
+    let mut woken = tokio::task::JoinSet::new();
+    woken.spawn(stand_in::editor(edge.dir.path().join("run/front/eve.sock.later")));
+    let big = format!("@{}", edge.path("big"));
+    let again = format!("https://eve.{DOMAIN}:{}/echo?c=d", edge.https.port());
+    let requests: [(&str, &[&str]); 6] = [
+        ("GET", &[]),
+        ("HEAD", &["--head"]),
+        ("POST", &["-d", "body"]),
+        ("DELETE", &["-X", "DELETE"]),
+        ("PUT", &["-X", "PUT", "--data-binary", &big]),
+        ("POST", &["-d", "body", "-H", "Transfer-Encoding: chunked", "--http1.1"]),
+    ];
+    for (method, arguments) in requests {
+        for http in ["--http1.1", "--http2"] {
+            let _ = std::fs::remove_file(edge.path("run/front/eve.sock"));
+            let all = [&["-H", "Cookie: __Host-csm=good; wake=1", http], arguments].concat();
+            let reply = edge.https("eve", "/echo?c=d", &all).await;
+            if ["GET", "HEAD"].contains(&method) {
+                assert_eq!(reply.status, 200, "{method} {http}: {reply:?}");
+            } else {
+                assert_eq!(
+                    (reply.status, reply.all("location")),
+                    (307, vec![again.as_str()]),
+                    "{method} {http}: {reply:?}"
+                );
+                let reply = edge.https("eve", "/echo?c=d", &all).await;
+                assert_eq!(
+                    (reply.status, reply.seen_by().1.as_str()),
+                    (200, &*format!("{method} /echo?c=d"))
+                );
+            }
+        }
+    }
+    let _ = std::fs::remove_file(edge.path("run/front/eve.sock"));
+    let reply = edge
+        .https("eve", "/echo?c=d", &["-H", "Cookie: a=1; __Host-csm=good; wake=1"])
+        .await;
+    assert_eq!(reply.seen_by(), ("editor".to_owned(), "GET /echo?c=d".to_owned(), 0));
+    assert_eq!(reply.seen("cookie").as_deref(), Some("a=1; wake=1"));
+    // A websocket too.
+    let _ = std::fs::remove_file(edge.path("run/front/eve.sock"));
+    let reply = edge
+        .https(
+            "eve",
+            "/ws",
+            &[&WEBSOCKET[..], &["-H", "Cookie: __Host-csm=good; wake=1"]].concat(),
+        )
+        .await;
+    assert_eq!((reply.status, reply.body.as_str()), (101, "cookie=wake=1"));
+}
+
+async fn tunnel(edge: &Edge) {
+    let signed_in = ["-H", "Cookie: csm-alice=s1; csm-dan=good; a=1; csm-old=s2"];
+    let reply = edge.tunnel("/echo", &signed_in).await;
+    assert_eq!(reply.status, 200);
+    let host = format!("localhost:{}", edge.tunnel);
+    assert_eq!(reply.seen("host"), Some(host.clone()));
+    // Two tunnels are configured, so two sessions are cut; a third left from earlier drops the cookies altogether.
+    assert_eq!(reply.seen("cookie"), None);
+    let reply = edge
+        .tunnel("/echo", &["-H", "Cookie: csm-alice=s1; csm-dan=good; a=1"])
+        .await;
+    assert_eq!(reply.seen("cookie").as_deref(), Some("a=1"));
+
+    let reply = edge.tunnel("/", &[]).await;
+    assert_eq!((reply.status, reply.seen("x-csm-tunnel").as_deref()), (401, Some("1")));
+    assert_eq!(reply.seen("x-csm-origin"), Some(format!("http://{host}")));
+    for host in ["evil.example", "dan.code.example.test", "localhost.evil.example", ""] {
+        let reply = edge
+            .tunnel("/", &[&signed_in[..], &["-H", &format!("Host: {host}")]].concat())
+            .await;
+        assert!(
+            reply.status == 421 || host.is_empty() && reply.status == 400,
+            "{host}: {reply:?}"
+        );
+    }
+    let reply = edge.tunnel("/cookies", &["-H", "Cookie: csm-dan=good"]).await;
+    let own: Vec<&str> = reply
+        .all("set-cookie")
+        .into_iter()
+        .filter(|cookie| cookie.starts_with("csm-"))
+        .collect();
+    assert_eq!(own, ["csm-dan=evil; Path=/; SameSite=None"]);
+}
+
+async fn floods(edge: &Edge) {
+    let mut seen = BTreeMap::new();
+    for _ in 0..40 {
+        let reply = edge.https("alice", "/_csm/sign-in", &["-d", "x"]).await;
+        *seen.entry(reply.status).or_insert(0) += 1;
+    }
+    assert!(seen[&200] >= 10 && seen[&429] >= 10, "{seen:?}");
+    // Looking at the page and using a session are not limited.
+    assert_eq!(edge.https("alice", "/_csm/sign-in", &[]).await.status, 200);
+    assert_eq!(edge.https("dan", "/echo", &SIGNED_IN).await.status, 200);
+}

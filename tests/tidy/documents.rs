@@ -1,0 +1,179 @@
+//! Checks of what the documents say.
+
+use code_server_multi::model::config;
+
+use crate::File;
+
+const TOPS: [&str; 5] = ["src/", "nix/", "tests/", "docs/", "images/"];
+
+/// Paths in backquotes and targets of links must be there.
+pub fn paths(file: &File, exists: &dyn Fn(&str) -> bool) -> Vec<String> {
+    if !file.is("md") || file.path.starts_with("tests/") {
+        return Vec::new();
+    }
+    let prose = prose(&file.text);
+    let quoted = prose
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|code| TOPS.iter().any(|top| code.starts_with(top)));
+    // A command line begins with the path; a pattern stands for what is in its directory.
+    let quoted = quoted
+        .filter_map(|code| code.split_whitespace().next())
+        .map(|path| match path.find(['*', '{']) {
+            Some(pattern) => path[..pattern]
+                .rsplit_once('/')
+                .map_or("", |(directory, _)| directory)
+                .to_owned(),
+            None => path.to_owned(),
+        });
+    let directory = file.path.rsplit_once('/').map_or("", |(directory, _)| directory);
+    let linked = prose
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split([')', '#', ' ']).next());
+    let linked =
+        linked.filter(|target| !target.is_empty() && !target.contains("://") && !target.starts_with("mailto:"));
+    let linked = linked.map(|target| match (directory, target.strip_prefix("../")) {
+        (_, Some(up)) => up.to_owned(),
+        ("", None) => target.to_owned(),
+        (directory, None) => format!("{directory}/{target}"),
+    });
+    quoted
+        .chain(linked)
+        .filter(|path| !exists(path))
+        .map(|path| format!("{}: names {path}, which is not there", file.path))
+        .collect()
+}
+
+/// Each key stands in the table below its section's heading, and no other does.
+pub fn keys(text: &str, sections: &[(&str, &[&str])]) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for (section, keys) in sections {
+        let heading = if section.is_empty() {
+            "## Top level".to_owned()
+        } else {
+            format!("## `[{section}]`")
+        };
+        let body = text
+            .split_once(&format!("{heading}\n"))
+            .map_or("", |(_, rest)| rest.split("\n## ").next().unwrap_or(""));
+        let rows: Vec<&str> = body
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
+            .map(|(key, _)| key)
+            .collect();
+        let missing = keys.iter().filter(|key| !rows.contains(key));
+        complaints.extend(missing.map(|key| format!("{heading}: {key} is missing")));
+        let unknown = rows.iter().filter(|row| !keys.contains(row));
+        complaints.extend(unknown.map(|row| format!("{heading}: there is no key {row}")));
+    }
+    complaints
+}
+
+/// An example that names a domain is a whole file, and must be right.
+pub fn examples(file: &File) -> Vec<String> {
+    let whole = toml_blocks(&file.text).filter(|block| block.lines().any(|line| line.starts_with("domain =")));
+    whole
+        .filter_map(|block| config::parse(block).err())
+        .flatten()
+        .map(|problem| format!("{}: example: {problem}", file.path))
+        .collect()
+}
+
+/// The example with everything at its default means the same as the one with nothing but what is needed.
+pub fn defaults(text: &str) -> Vec<String> {
+    let block = |heading: &str| text.split_once(heading).and_then(|(_, rest)| toml_blocks(rest).next());
+    let (Some(least), Some(all)) = (block("## The least\n"), block("## Everything at its default\n")) else {
+        return vec!["the two examples are not there".to_owned()];
+    };
+    let missing = config::keys::SECTIONS
+        .iter()
+        .flat_map(|(_, keys)| keys.iter())
+        .filter(|key| !all.contains(*key));
+    let mut complaints: Vec<String> = missing
+        .map(|key| format!("{key} is not shown with its default"))
+        .collect();
+    // Some keys have no default, so the example shows them as comments.
+    if config::parse(least) != config::parse(all) {
+        complaints.push(format!(
+            "the defaults shown are not the defaults: {:?}",
+            config::parse(all)
+        ));
+    }
+    complaints
+}
+
+fn toml_blocks(text: &str) -> impl Iterator<Item = &str> {
+    text.split("```toml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("\n```").next())
+}
+
+/// A document without its blocks of code.
+fn prose(text: &str) -> String {
+    format!("\n{text}").split("\n```").step_by(2).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_is_not_there_is_caught() {
+        let exists = |path: &str| ["src/model", "tests/run", "docs/operations.md", "docs/a.png"].contains(&path);
+        let names = |text: &str| paths(&File::sample("docs/x.md", text), &exists).len();
+        assert_eq!(names("see `src/gone.rs`, `tests/run` and `docs/gone.md`"), 2);
+        assert_eq!(
+            names("see [there](gone.md), ![it](a.png), [up](../tests/run), [web](https://example.org/)"),
+            1
+        );
+        assert_eq!(
+            names("run `tests/run rust`, read `src/model/*.rs`, `csm status`\n\n```sh\n`src/gone.rs`\n```\n"),
+            0
+        );
+        assert_eq!(names("```sh\nx\n```\n\nthen `src/gone.rs`"), 1);
+    }
+
+    #[test]
+    fn a_forgotten_key_is_caught() {
+        let sections: [(&str, &[&str]); 2] = [("", &["domain"]), ("nginx", &["unit", "group"])];
+        let good = "## Top level\n\n| `domain` | x |\n\n## `[nginx]`\n\n| `unit` | x |\n| `group` | x |\n\n## More\n";
+        assert_eq!(keys(good, &sections), Vec::<String>::new());
+        assert_eq!(
+            keys(&good.replace("| `group` | x |\n", ""), &sections),
+            ["## `[nginx]`: group is missing"]
+        );
+        assert_eq!(keys(&good.replace("`group`", "`groups`"), &sections).len(), 2);
+        assert_eq!(keys("", &sections).len(), 3);
+    }
+
+    #[test]
+    fn a_wrong_example_is_caught() {
+        let wrong = |text: &str| examples(&File::sample("docs/x.md", text)).len();
+        assert_eq!(wrong("```toml\ndomain = \"code.example.org\"\n```\n"), 2);
+        assert_eq!(wrong("```toml\n[workspaces.dan]\nport = 1\n```\n"), 0);
+    }
+
+    #[test]
+    fn wrong_defaults_are_caught() {
+        assert_eq!(defaults("").len(), 1);
+        let least = "domain = 'a.example'\nnginx = { certificate = '/c/c', certificate_key = '/c/k' }\n";
+        let page = |all: &str| {
+            format!("## The least\n```toml\n{least}\n```\n## Everything at its default\n```toml\n{all}\n```\n")
+        };
+        let every: Vec<String> = config::keys::SECTIONS
+            .iter()
+            .flat_map(|(_, keys)| keys.iter())
+            .map(|key| format!("# {key}"))
+            .collect();
+        let every = format!("{least}{}", every.join("\n"));
+        assert_eq!(defaults(&page(&every)), Vec::<String>::new());
+        assert_eq!(defaults(&page(&format!("start_on_boot = 'never'\n{every}"))).len(), 1);
+        assert!(
+            defaults(&page(least))
+                .iter()
+                .any(|complaint| complaint.starts_with("tasks_max is not shown"))
+        );
+    }
+}

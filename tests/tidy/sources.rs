@@ -1,0 +1,323 @@
+//! Checks of the sources.
+
+use crate::File;
+
+/// Which rooms of the crate each room may name, itself included; the composition root (main) names what it starts.
+const MAY_KNOW: [(&str, &[&str]); 6] = [
+    ("model", &["model"]),
+    ("host", &["host", "model"]),
+    ("api", &["api"]),
+    ("serve", &["serve", "host", "model", "api"]),
+    ("cli", &["cli", "api", "model"]),
+    ("main", &["cli", "serve"]),
+];
+
+/// What a pure function can't use: I/O, the clock, randomness, and the crates made for them.
+const IMPURE: [&str; 32] = [
+    "std::fs",
+    "std::env",
+    "std::process",
+    "std::thread",
+    "std::io",
+    "std::os::unix::fs",
+    "std::os::unix::net",
+    "std::os::fd",
+    "TcpStream",
+    "TcpListener",
+    "UdpSocket",
+    "UnixStream",
+    "UnixListener",
+    "UnixDatagram",
+    "SystemTime::now",
+    "Instant::now",
+    "Timestamp::now",
+    "Zoned::now",
+    "getrandom",
+    "tokio::",
+    "zbus::",
+    "zbus_systemd::",
+    "hyper::",
+    "hyper_util::",
+    "axum::",
+    "rustix::",
+    "nix::",
+    "notify::",
+    "tracing::",
+    ".canonicalize()",
+    ".exists()",
+    ".read_dir()",
+];
+
+const PODMAN_OPTIONS: [&str; 12] = [
+    "--userns",
+    "--uidmap",
+    "--cap-add",
+    "--cap-drop",
+    "--security-opt",
+    "--privileged",
+    "--cgroups",
+    "--sdnotify",
+    "--pids-limit",
+    "--network",
+    "--mount=type",
+    "--log-driver",
+];
+
+/// Signs of unfinished work, tests that can't fail, and sales talk.
+const LEFTOVERS: [&str; 18] = [
+    concat!("(being ", "written)"),
+    concat!("to", "do!("),
+    concat!("unimple", "mented!("),
+    concat!("TO", "DO"),
+    concat!("FIX", "ME"),
+    concat!("XX", "X:"),
+    concat!("#[ig", "nore"),
+    concat!("should_", "panic"),
+    concat!("blaz", "ing"),
+    concat!("seam", "less"),
+    concat!("effort", "less"),
+    concat!("cutting", "-edge"),
+    concat!("world", "-class"),
+    concat!("super", "charge"),
+    // Places and tools of whoever works here mean nothing to anybody else.
+    concat!("/wo", "rk/"),
+    concat!("/tmp/", "csm"),
+    concat!("../sha", "red"),
+    concat!("far", "m-"),
+];
+
+const LINES_MAX: usize = 500;
+
+pub fn directions(file: &File) -> Vec<String> {
+    let Some(room) = room(&file.path) else {
+        return Vec::new();
+    };
+    let Some((_, may_know)) = MAY_KNOW.iter().find(|(name, _)| *name == room) else {
+        return vec![format!("{}: {room} is in no table of tests/tidy/sources.rs", file.path)];
+    };
+    let mut complaints = Vec::new();
+    for (number, line) in code(&file.text) {
+        // A group or a climb would hide which room is meant.
+        for hidden in ["crate::{", "super::super"] {
+            if line.contains(hidden) {
+                complaints.push(format!(
+                    "{}:{number}: {hidden} hides a room, name it in full",
+                    file.path
+                ));
+            }
+        }
+        for start in ["crate::", "code_server_multi::"] {
+            for (at, _) in line.match_indices(start).filter(|(at, _)| is_boundary(line, *at)) {
+                let named: String = line[at + start.len()..].chars().take_while(|c| is_word(*c)).collect();
+                let known = MAY_KNOW.iter().any(|(room, _)| *room == named);
+                if known && !may_know.contains(&named.as_str()) {
+                    complaints.push(format!("{}:{number}: {room} may not know {named}", file.path));
+                }
+            }
+        }
+    }
+    complaints
+}
+
+pub fn purity(file: &File) -> Vec<String> {
+    let pure = room(&file.path) == Some("model") && !is_test(&file.path);
+    let lines = without_tests(&file.text);
+    let found = |(number, line): (usize, &str)| {
+        let impure = IMPURE.iter().find(|impure| has_word(line, impure))?;
+        Some(format!("{}:{number}: {impure} is not for the model", file.path))
+    };
+    if pure {
+        code(lines).filter_map(found).collect()
+    } else {
+        Vec::new()
+    }
+}
+
+pub fn size(file: &File) -> Vec<String> {
+    let lines = file.text.lines().count();
+    let large = file.is("rs") && lines > LINES_MAX;
+    if large {
+        vec![format!("{}: {lines} lines, more than {LINES_MAX}", file.path)]
+    } else {
+        Vec::new()
+    }
+}
+
+pub fn header(file: &File) -> Vec<String> {
+    let silent = file.is("rs") && !file.text.starts_with("//! ");
+    if silent {
+        vec![format!("{}: no //! in the first line says what it is for", file.path)]
+    } else {
+        Vec::new()
+    }
+}
+
+pub fn podman_options(file: &File) -> Vec<String> {
+    let other = room(&file.path).is_some() && file.path != "src/model/podman.rs" && !is_test(&file.path);
+    let found = |(number, line): (usize, &str)| {
+        let option = PODMAN_OPTIONS.iter().find(|option| line.contains(*option))?;
+        Some(format!(
+            "{}:{number}: {option} belongs into src/model/podman.rs",
+            file.path
+        ))
+    };
+    if other {
+        code(without_tests(&file.text)).filter_map(found).collect()
+    } else {
+        Vec::new()
+    }
+}
+
+pub fn leftovers(file: &File) -> Vec<String> {
+    let lines = file.text.lines().enumerate();
+    lines
+        .flat_map(|(index, line)| {
+            LEFTOVERS
+                .iter()
+                .filter(|word| has_word(line, word))
+                .map(move |word| (index, word))
+        })
+        .map(|(index, word)| format!("{}:{}: {word}", file.path, index + 1))
+        .collect()
+}
+
+/// The room that a source file is in.
+fn room(path: &str) -> Option<&str> {
+    let inside = path.strip_prefix("src/")?.strip_suffix(".rs")?;
+    let room = inside.split('/').next()?;
+    (room != "lib").then_some(room)
+}
+
+fn is_test(path: &str) -> bool {
+    path.ends_with("tests.rs") || path.contains("/tests/")
+}
+
+/// The text before an inline module of tests, which is the last thing in a file.
+fn without_tests(text: &str) -> &str {
+    text.find("#[cfg(test)]\nmod tests {").map_or(text, |at| &text[..at])
+}
+
+/// Lines with their numbers, without comments.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let numbered = text.lines().enumerate().map(|(index, line)| (index + 1, line));
+    numbered
+        .filter(|(_, line)| !line.trim_start().starts_with("//"))
+        .map(|(number, line)| (number, line.split(" // ").next().unwrap_or(line)))
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+/// Whether a word begins here, and not in the middle of another.
+fn is_boundary(line: &str, at: usize) -> bool {
+    !line[..at].ends_with(is_word)
+}
+
+/// Whether a line has this very word; where it ends in a letter, none may follow.
+fn has_word(line: &str, word: &str) -> bool {
+    let starts_inside = word.starts_with(is_word) || word.starts_with('/');
+    line.match_indices(word).any(|(at, _)| {
+        let before = !starts_inside || is_boundary(line, at);
+        let after = !word.ends_with(is_word) || !line[at + word.len()..].starts_with(is_word);
+        before && after
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn catches(check: fn(&File) -> Vec<String>, path: &str, bad: &str) {
+        assert_eq!(check(&File::sample(path, bad)).len(), 1, "{path}: {bad}");
+    }
+
+    #[track_caller]
+    fn passes(check: fn(&File) -> Vec<String>, path: &str, good: &str) {
+        assert_eq!(check(&File::sample(path, good)), Vec::<String>::new(), "{path}: {good}");
+    }
+
+    #[test]
+    fn a_wrong_direction_is_caught() {
+        catches(directions, "src/model/plan.rs", "use crate::host::systemd;");
+        catches(directions, "src/model/plan.rs", "use crate::api::Status;");
+        catches(directions, "src/model.rs", "fn f() { crate::serve::daemon::run() }");
+        catches(directions, "src/host/live.rs", "use crate::api;");
+        catches(directions, "src/api.rs", "use crate::model::names::WorkspaceName;");
+        catches(directions, "src/serve/admin.rs", "use crate::cli::text;");
+        catches(directions, "src/cli/status.rs", "use crate::host::files;");
+        catches(directions, "src/main.rs", "use code_server_multi::host;");
+        catches(directions, "src/model/plan.rs", "use crate::{host};");
+        catches(directions, "src/model/plan/x.rs", "use super::super::super::host;");
+        catches(directions, "src/surprise.rs", "");
+        passes(
+            directions,
+            "src/serve/admin.rs",
+            "use crate::{}host; // crate::cli".replace("{}", "host::").as_str(),
+        );
+        passes(
+            directions,
+            "src/serve/admin.rs",
+            "// use crate::cli::text;\nuse crate::model::plan; use crate::host::live;",
+        );
+        passes(directions, "tests/it/main.rs", "use crate::cli;");
+    }
+
+    #[test]
+    fn impurity_is_caught() {
+        for impure in [
+            "let text = std::fs::read(path);",
+            "std::env::var(\"HOME\")",
+            "use std::net::TcpStream;",
+            "let now = Instant::now();",
+            "jiff::Timestamp::now()",
+            "use tokio::sync::watch;",
+            "nix::unistd::getuid()",
+            "if path.exists() {}",
+        ] {
+            catches(purity, "src/model/plan.rs", impure);
+            passes(purity, "src/host/live.rs", impure);
+        }
+        passes(
+            purity,
+            "src/model/plan.rs",
+            "use std::net::IpAddr; use std::os::unix::ffi::OsStrExt; env!(\"X\"); // tokio\n",
+        );
+        passes(
+            purity,
+            "src/model/plan.rs",
+            "fn f() {}\n#[cfg(test)]\nmod tests {\n    use std::fs;\n}\n",
+        );
+        catches(purity, "src/model/plan.rs", "#[cfg(test)]\nmod tests;\nuse std::fs;\n");
+    }
+
+    #[test]
+    fn a_file_without_end_or_purpose_is_caught() {
+        catches(size, "src/model/plan.rs", &"\n".repeat(501));
+        passes(size, "src/model/plan.rs", &"\n".repeat(500));
+        catches(header, "src/model/plan.rs", "use std::fmt;\n//! late\n");
+        passes(header, "tests/run", "#!/usr/bin/env bash\n");
+    }
+
+    #[test]
+    fn podmans_options_elsewhere_are_caught() {
+        catches(podman_options, "src/host/live.rs", "argv.push(\"--userns=host\");");
+        passes(podman_options, "src/model/podman.rs", "argv.push(\"--userns=host\");");
+        passes(podman_options, "src/host/live.rs", "// why not --userns\n");
+    }
+
+    #[test]
+    fn leftovers_are_caught() {
+        catches(leftovers, "src/a.rs", concat!("//! (being ", "written)"));
+        catches(leftovers, "docs/a.md", concat!("a seam", "less experience"));
+        catches(leftovers, "tests/run", concat!("cd /wo", "rk/main"));
+        catches(leftovers, "tests/run", concat!("source ../sha", "red/lab"));
+        catches(leftovers, "tests/it/a.rs", concat!("#[ig", "nore]"));
+        passes(
+            leftovers,
+            "docs/a.md",
+            "the network/work/flow of a farm, /srv/work/x, a mastodon",
+        );
+    }
+}
