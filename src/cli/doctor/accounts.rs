@@ -1,12 +1,14 @@
 //! Accounts, groups and passwords of this machine, as its name service and files show them.
 
+use std::ffi::CString;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use nix::unistd::{Group, User};
+use nix::unistd::{Group, User, getgrouplist};
 
+use crate::model::account::{Entry, SUBGID, SUBUID};
 use crate::model::config::Config;
-use crate::model::doctor::accounts::{Content, Facts, Password, Person};
+use crate::model::doctor::accounts::{Content, Facts, Password};
 use crate::model::layout::{ADMIN_GROUP, GATEWAY_ACCOUNT, IMAGES_ACCOUNT, Layout, WEB_GROUP};
 use crate::model::plan::Fact;
 
@@ -26,14 +28,14 @@ pub fn look(config: &Config) -> Facts {
     let accounts = config.workspaces.values().map(|workspace| &workspace.account);
     Facts {
         people: accounts
-            .map(|account| (account.clone(), person(account.as_str())))
+            .map(|account| (account.clone(), entry(account.as_str())))
             .collect(),
-        images: person(IMAGES_ACCOUNT),
-        gateway: person(GATEWAY_ACCOUNT),
+        images: entry(IMAGES_ACCOUNT),
+        gateway: entry(GATEWAY_ACCOUNT),
         web_group: exists(WEB_GROUP),
         admin_group: exists(ADMIN_GROUP),
-        subuid: super::text("/etc/subuid"),
-        subgid: super::text("/etc/subgid"),
+        subuid: ranges(SUBUID),
+        subgid: ranges(SUBGID),
         passwords: passwords.collect(),
     }
 }
@@ -53,17 +55,35 @@ fn exists(group: &str) -> Fact<bool> {
     }
 }
 
-fn person(account: &str) -> Fact<Option<Person>> {
-    let (user, admins) = match (User::from_name(account), Group::from_name(ADMIN_GROUP)) {
-        (Ok(None), _) => return Fact::Known(None),
-        (Ok(Some(user)), Ok(admins)) => (user, admins),
-        (Err(error), _) | (_, Err(error)) => return Fact::Unknown(error.to_string()),
+/// A file that isn't there grants nobody anything.
+fn ranges(file: &str) -> Fact<String> {
+    if Path::new(file).exists() {
+        super::text(file)
+    } else {
+        Fact::Known(String::new())
+    }
+}
+
+fn entry(account: &str) -> Fact<Option<Entry>> {
+    match look_up(account) {
+        Ok(entry) => Fact::Known(entry),
+        Err(error) => Fact::Unknown(error.to_string()),
+    }
+}
+
+fn look_up(account: &str) -> nix::Result<Option<Entry>> {
+    let Some(user) = User::from_name(account)? else {
+        return Ok(None);
     };
-    let in_admin_group =
-        admins.is_some_and(|group| group.gid == user.gid || group.mem.iter().any(|member| member == account));
-    Fact::Known(Some(Person {
+    let same = User::from_uid(user.uid)?;
+    let name = CString::new(account).map_err(|_| nix::Error::EINVAL)?;
+    let groups = getgrouplist(&name, user.gid)?;
+    let admin = Group::from_name(ADMIN_GROUP)?.is_some_and(|group| groups.contains(&group.gid));
+    Ok(Some(Entry {
         uid: user.uid.as_raw(),
-        in_admin_group,
+        gid: user.gid.as_raw(),
+        name_of_uid: same.map(|user| user.name),
+        admin_of: admin.then(|| ADMIN_GROUP.to_owned()),
     }))
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::account::{AccountProblem, IDS_NEEDED};
+use crate::model::account::{self, Entry, SUBGID, SUBUID};
 use crate::model::config::Config;
 use crate::model::doctor::{Finding, seen};
 use crate::model::layout::{ADMIN_GROUP, GATEWAY_ACCOUNT, IMAGES_ACCOUNT, WEB_GROUP};
@@ -13,21 +13,15 @@ use crate::model::status::Trouble;
 #[derive(Debug, Clone)]
 pub struct Facts {
     /// Every account that the configuration names; nothing for one that does not exist.
-    pub people: BTreeMap<AccountName, Fact<Option<Person>>>,
-    pub images: Fact<Option<Person>>,
-    pub gateway: Fact<Option<Person>>,
+    pub people: BTreeMap<AccountName, Fact<Option<Entry>>>,
+    pub images: Fact<Option<Entry>>,
+    pub gateway: Fact<Option<Entry>>,
     /// Whether the groups exist.
     pub web_group: Fact<bool>,
     pub admin_group: Fact<bool>,
     pub subuid: Fact<String>,
     pub subgid: Fact<String>,
     pub passwords: BTreeMap<WorkspaceName, Password>,
-}
-
-#[derive(Debug, Clone)]
-pub struct Person {
-    pub uid: u32,
-    pub in_admin_group: bool,
 }
 
 /// Where the password of a workspace comes from, and what is there.
@@ -44,9 +38,6 @@ pub struct Content {
     pub mode: u32,
 }
 
-const SUBUID: &str = "/etc/subuid";
-const SUBGID: &str = "/etc/subgid";
-
 pub fn examine(facts: &Facts, config: &Config) -> Vec<Finding> {
     let mut findings = vec![
         group(&facts.web_group, WEB_GROUP, "editors' sockets belong to it"),
@@ -55,53 +46,12 @@ pub fn examine(facts: &Facts, config: &Config) -> Vec<Finding> {
             ADMIN_GROUP,
             "its members may use csm without being root",
         ),
-        service_account(&facts.gateway, GATEWAY_ACCOUNT, "it runs the sign-in"),
-        service_account(&facts.images, IMAGES_ACCOUNT, "it owns the image store"),
+        gateway(&facts.gateway),
+        facts.account(&AccountName::service(IMAGES_ACCOUNT), &facts.images, "the image store"),
     ];
-    for (file, text) in [(SUBUID, &facts.subuid), (SUBGID, &facts.subgid)] {
-        if let Err(finding) = seen(text, "subordinate-ids", file) {
-            findings.push(finding);
-        }
-    }
-    if let Fact::Known(Some(owner)) = &facts.images {
-        findings.extend(facts.ranges(IMAGES_ACCOUNT, owner.uid).into_iter().map(|(file, wrong)| match wrong {
-            Wrong::None => Finding::fail(
-                "subordinate-ids-missing",
-                format!("the account {IMAGES_ACCOUNT} has no range of {IDS_NEEDED} ids in {file}"),
-                format!("add a line {IMAGES_ACCOUNT}:START:{IDS_NEEDED} to {file}, START being above every other range"),
-            ),
-            Wrong::Overlap(other) => Finding::fail(
-                "subordinate-ids-overlap",
-                format!("the range of {IMAGES_ACCOUNT} in {file} overlaps that of {other}"),
-                format!("give {IMAGES_ACCOUNT} a range in {file} that no other line touches"),
-            ),
-        }));
-    }
     for (name, workspace) in &config.workspaces {
-        let Some(person) = facts.people.get(&workspace.account) else {
-            continue;
-        };
-        let before = findings.len();
-        match seen(person, "account", &format!("the account {}", workspace.account)) {
-            Err(finding) => findings.push(finding),
-            Ok(person) => findings.extend(
-                facts
-                    .problems(&workspace.account, person.as_ref())
-                    .iter()
-                    .map(|problem| {
-                        let trouble = Trouble::from(problem);
-                        Finding::failed(Trouble {
-                            message: format!("{name}: {}", trouble.message),
-                            ..trouble
-                        })
-                    }),
-            ),
-        }
-        if findings.len() == before {
-            findings.push(Finding::ok(
-                "account",
-                format!("{name}: the account {} can run it", workspace.account),
-            ));
+        if let Some(entry) = facts.people.get(&workspace.account) {
+            findings.push(facts.account(&workspace.account, entry, name.as_str()));
         }
         if workspace.enabled {
             findings.extend(facts.passwords.get(name).map(|found| password(name, found)));
@@ -110,82 +60,26 @@ pub fn examine(facts: &Facts, config: &Config) -> Vec<Finding> {
     findings
 }
 
-enum Wrong {
-    None,
-    Overlap(String),
-}
-
 impl Facts {
-    fn problems(&self, account: &AccountName, person: Option<&Person>) -> Vec<AccountProblem> {
-        let Some(person) = person else {
-            return vec![AccountProblem::Missing(account.clone())];
+    /// What the daemon itself would say of an account.
+    fn account(&self, account: &AccountName, entry: &Fact<Option<Entry>>, purpose: &str) -> Finding {
+        let judge = || {
+            let entry = seen(entry, "account", &format!("the account {account}"))?;
+            let user_ids = seen(&self.subuid, "subordinate-ids", SUBUID)?;
+            let group_ids = seen(&self.subgid, "subordinate-ids", SUBGID)?;
+            account::check(account, entry.as_ref(), user_ids, group_ids).map_err(|problem| {
+                let trouble = Trouble::from(&problem);
+                Finding::failed(Trouble {
+                    message: format!("{purpose}: {}", trouble.message),
+                    ..trouble
+                })
+            })
         };
-        let mut problems = Vec::new();
-        if person.uid == 0 {
-            problems.push(AccountProblem::IsRoot(account.clone()));
+        match judge() {
+            Ok(_) => Finding::ok("account", format!("{purpose}: the account {account} will do")),
+            Err(finding) => finding,
         }
-        if person.in_admin_group {
-            problems.push(AccountProblem::IsAdmin {
-                account: account.clone(),
-                group: ADMIN_GROUP.to_owned(),
-            });
-        }
-        problems.extend(
-            self.ranges(account.as_str(), person.uid)
-                .into_iter()
-                .map(|(file, wrong)| match wrong {
-                    Wrong::None => AccountProblem::NoSubordinateIds {
-                        account: account.clone(),
-                        file,
-                    },
-                    Wrong::Overlap(other) => AccountProblem::Overlap {
-                        account: account.clone(),
-                        file,
-                        other,
-                    },
-                }),
-        );
-        problems
     }
-
-    /// What is wrong with an account's ranges, as far as the files could be read.
-    fn ranges(&self, account: &str, uid: u32) -> Vec<(&'static str, Wrong)> {
-        let files = [(SUBUID, &self.subuid), (SUBGID, &self.subgid)];
-        let wrong = files
-            .into_iter()
-            .map(|(file, text)| Some((file, range_problem(text.known()?, account, uid)?)));
-        wrong.flatten().collect()
-    }
-}
-
-fn range_problem(text: &str, account: &str, uid: u32) -> Option<Wrong> {
-    let number = uid.to_string();
-    let lines: Vec<(usize, &str, u64, u64)> = text.lines().enumerate().filter_map(line).collect();
-    let is_own = |owner: &str| owner == account || owner == number;
-    // Podman takes the first ranges of the account; a smaller one before would shift the ids.
-    let Some(&(at, _, start, count)) = lines.iter().find(|(_, owner, ..)| is_own(owner)) else {
-        return Some(Wrong::None);
-    };
-    if count < u64::from(IDS_NEEDED) {
-        return Some(Wrong::None);
-    }
-    let other = lines
-        .iter()
-        .find(|(other, _, first, length)| *other != at && *first < start + count && start < first + length);
-    other.map(|(_, owner, ..)| Wrong::Overlap((*owner).to_owned()))
-}
-
-/// `owner:start:count` with its place in the file.
-fn line((at, line): (usize, &str)) -> Option<(usize, &str, u64, u64)> {
-    let line = line.trim();
-    if line.starts_with('#') {
-        return None;
-    }
-    let mut parts = line.split(':');
-    let (owner, start, count) = (parts.next()?, parts.next()?, parts.next()?);
-    // Ids have 32 bits; the sum of two can't overflow 64.
-    let (start, count) = (start.parse::<u32>().ok()?, count.parse::<u32>().ok()?);
-    Some((at, owner, u64::from(start), u64::from(count)))
 }
 
 fn group(fact: &Fact<bool>, name: &str, purpose: &str) -> Finding {
@@ -200,20 +94,25 @@ fn group(fact: &Fact<bool>, name: &str, purpose: &str) -> Finding {
     }
 }
 
-fn service_account(fact: &Fact<Option<Person>>, name: &str, purpose: &str) -> Finding {
-    match seen(fact, "service-account", &format!("the account {name}")) {
+/// Runs no container, so it needs no subordinate ids.
+fn gateway(fact: &Fact<Option<Entry>>) -> Finding {
+    match seen(fact, "account", &format!("the account {GATEWAY_ACCOUNT}")) {
         Err(finding) => finding,
-        Ok(Some(person)) if person.uid == 0 => Finding::fail(
-            "service-account-root",
-            format!("the account {name} is root's"),
-            format!("give it a user id of its own: usermod --uid UID {name}"),
-        ),
-        Ok(Some(_)) => Finding::ok("service-account", format!("the account {name} exists")),
-        Ok(None) => Finding::fail(
-            "service-account-missing",
-            format!("the account {name} does not exist: {purpose}"),
-            format!("create it: useradd --system --user-group --shell /usr/sbin/nologin {name}"),
-        ),
+        Ok(entry) => match entry {
+            Some(Entry { uid: 1.., .. }) => {
+                Finding::ok("account", format!("sign-in: the account {GATEWAY_ACCOUNT} will do"))
+            }
+            Some(_) => Finding::fail(
+                "account-root",
+                format!("sign-in: the account {GATEWAY_ACCOUNT} is root's"),
+                format!("give it a user id of its own: usermod --uid ID {GATEWAY_ACCOUNT}"),
+            ),
+            None => Finding::fail(
+                "account-missing",
+                format!("sign-in: the account {GATEWAY_ACCOUNT} does not exist"),
+                format!("create it: useradd --system --user-group --shell /usr/sbin/nologin {GATEWAY_ACCOUNT}"),
+            ),
+        },
     }
 }
 
@@ -224,17 +123,17 @@ fn password(name: &WorkspaceName, password: &Password) -> Finding {
     };
     match (content, &password.file) {
         (None, None) => Finding::warn(
-            "password-missing",
+            "password-unset",
             format!("{name} has no password, so nobody can sign in"),
             format!("set one: csm password {name}"),
         ),
         (None, Some(file)) => Finding::fail(
-            "password-file-missing",
+            "password-unusable",
             format!("the password file of {name}, {file}, is not there"),
             "write it, or take password_file out of the configuration",
         ),
         (Some(Content { bytes: 0, .. }), Some(file)) => Finding::fail(
-            "password-file-empty",
+            "password-unusable",
             format!("the password file of {name}, {file}, is empty"),
             "write a password or an argon2id string into it",
         ),
@@ -252,15 +151,14 @@ mod tests {
     use super::*;
     use crate::model::doctor::tests::{config, wrong};
 
-    const RANGES: &str = "images-of-old:100000:65536\n\
-        code-server-multi-images:200000:65536\n\
-        csm-dan:300000:65536\n\
-        1002:400000:70000\n";
+    const RANGES: &str = "code-server-multi-images:200000:65536\ncsm-dan:300000:65536\n1002:400000:70000\n";
 
-    fn person(uid: u32) -> Fact<Option<Person>> {
-        Fact::Known(Some(Person {
+    fn entry(uid: u32, name: &str) -> Fact<Option<Entry>> {
+        Fact::Known(Some(Entry {
             uid,
-            in_admin_group: false,
+            gid: uid,
+            name_of_uid: Some(name.to_owned()),
+            admin_of: None,
         }))
     }
 
@@ -277,10 +175,11 @@ mod tests {
     }
 
     fn good() -> Facts {
+        let people = [("csm-dan", 1001), ("csm-alice", 1002)].map(|(name, uid)| (account(name), entry(uid, name)));
         Facts {
-            people: [(account("csm-dan"), person(1001)), (account("csm-alice"), person(1002))].into(),
-            images: person(990),
-            gateway: person(991),
+            people: people.into(),
+            images: entry(990, IMAGES_ACCOUNT),
+            gateway: entry(991, GATEWAY_ACCOUNT),
             web_group: Fact::Known(true),
             admin_group: Fact::Known(true),
             subuid: Fact::Known(RANGES.into()),
@@ -296,19 +195,36 @@ mod tests {
         }
     }
 
+    fn set_dan(facts: &mut Facts, entry: Fact<Option<Entry>>) {
+        facts.people.insert(account("csm-dan"), entry);
+    }
+
+    fn set_password(facts: &mut Facts, file: Option<&str>, content: Fact<Option<Content>>) {
+        facts.passwords.insert(
+            dan(),
+            Password {
+                file: file.map(str::to_owned),
+                content,
+            },
+        );
+    }
+
+    fn without(line: &str) -> Fact<String> {
+        let rest: Vec<&str> = RANGES.lines().filter(|one| !one.starts_with(line)).collect();
+        Fact::Known(rest.join("\n"))
+    }
+
     #[test]
     fn a_host_set_up_as_documented_is_fine() {
         let findings = examine(&good(), &config("[workspaces.dan]\n[workspaces.alice]\n"));
         assert_eq!(wrong(&findings), [""; 0]);
         let said: Vec<&str> = findings.iter().map(|finding| finding.what.as_str()).collect();
-        assert!(said.contains(&"alice: the account csm-alice can run it"), "{said:?}");
+        assert!(said.contains(&"alice: the account csm-alice will do"), "{said:?}");
     }
 
-    #[expect(clippy::too_many_lines, reason = "a table")]
     #[test]
     fn each_thing_that_is_wrong_is_found_alone() {
         type Break = fn(&mut Facts);
-        let swap = |from: &str, to: &str| Fact::Known(RANGES.replace(from, to));
         let cases: Vec<(Break, &str, &str)> = vec![
             (
                 |f| f.web_group = Fact::Known(false),
@@ -322,44 +238,54 @@ mod tests {
             ),
             (
                 |f| f.gateway = Fact::Known(None),
-                "fail service-account-missing",
+                "fail account-missing",
                 GATEWAY_ACCOUNT,
             ),
+            (|f| f.gateway = entry(0, "root"), "fail account-root", GATEWAY_ACCOUNT),
             (
                 |f| f.images = Fact::Known(None),
-                "fail service-account-missing",
-                IMAGES_ACCOUNT,
+                "fail account-missing",
+                "the image store: the account code-server",
             ),
-            (|f| f.images = person(0), "fail service-account-root", IMAGES_ACCOUNT),
+            (
+                |f| f.subuid = without("code-server"),
+                "fail subordinate-ids-missing",
+                "the image store: ",
+            ),
             (
                 |f| set_dan(f, Fact::Known(None)),
                 "fail account-missing",
                 "dan: the account csm-dan does not exist",
             ),
-            (|f| set_dan(f, admin()), "fail account-admin", "csm-admin"),
+            (|f| set_dan(f, entry(0, "root")), "fail account-root", "csm-dan"),
             (
                 |f| set_dan(f, Fact::Unknown("no NSS".into())),
                 "warn account",
                 "could not be checked: no NSS",
             ),
             (
-                |f| f.subuid = Fact::Unknown("denied".into()),
-                "warn subordinate-ids",
-                "/etc/subuid could not be checked",
+                |f| f.subuid = without("csm-dan"),
+                "fail subordinate-ids-missing",
+                "65536 ids in /etc/subuid",
+            ),
+            (
+                |f| f.subgid = without("csm-dan"),
+                "fail subordinate-ids-missing",
+                "65536 ids in /etc/subgid",
             ),
             (
                 |f| set_password(f, None, Fact::Known(None)),
-                "warn password-missing",
+                "warn password-unset",
                 "nobody can sign in",
             ),
             (
                 |f| set_password(f, Some("/p"), Fact::Known(None)),
-                "fail password-file-missing",
+                "fail password-unusable",
                 "/p",
             ),
             (
                 |f| set_password(f, Some("/p"), set(0, 0o600)),
-                "fail password-file-empty",
+                "fail password-unusable",
                 "/p",
             ),
             (
@@ -374,90 +300,23 @@ mod tests {
             ),
         ];
         let config = config("[workspaces.dan]\n[workspaces.alice]\n");
-        let check = |facts: &Facts, expected: &str, words: &str| {
-            let findings = examine(facts, &config);
-            assert_eq!(wrong(&findings), [expected]);
-            let finding = findings.iter().find(|finding| !finding.fix.is_empty()).unwrap();
-            assert!(finding.what.contains(words), "{:?} has no {words:?}", finding.what);
-        };
         for (break_it, expected, words) in cases {
             let mut facts = good();
             break_it(&mut facts);
-            check(&facts, expected, words);
+            let findings = examine(&facts, &config);
+            assert_eq!(wrong(&findings), [expected]);
+            let finding = findings.iter().find(|finding| !finding.fix.is_empty()).unwrap();
+            assert!(finding.what.contains(words), "{:?} has no {words:?}", finding.what);
         }
-        for (from, to, expected, words) in [
-            (
-                "300000:65536",
-                "300000:65535",
-                "fail subordinate-ids-missing",
-                "csm-dan has no range of 65536 ids in",
-            ),
-            ("csm-dan:", "csm-dann:", "fail subordinate-ids-missing", "csm-dan"),
-            (IMAGES_ACCOUNT, "x", "fail subordinate-ids-missing", IMAGES_ACCOUNT),
-            (
-                "1002:",
-                "eve:365535:10\n1002:",
-                "fail subordinate-ids-overlap",
-                "csm-dan in {} overlaps that of eve",
-            ),
-            (
-                "1002:",
-                "csm-dan:365535:1\n1002:",
-                "fail subordinate-ids-overlap",
-                "overlaps that of csm-dan",
-            ),
-        ] {
-            check(
-                &Facts {
-                    subuid: swap(from, to),
-                    ..good()
-                },
-                expected,
-                &words.replace("{}", SUBUID),
-            );
-            check(
-                &Facts {
-                    subgid: swap(from, to),
-                    ..good()
-                },
-                expected,
-                &words.replace("{}", SUBGID),
-            );
-        }
-    }
-
-    fn admin() -> Fact<Option<Person>> {
-        Fact::Known(Some(Person {
-            uid: 1001,
-            in_admin_group: true,
-        }))
-    }
-
-    fn set_dan(facts: &mut Facts, person: Fact<Option<Person>>) {
-        facts.people.insert(account("csm-dan"), person);
-    }
-
-    fn set_password(facts: &mut Facts, file: Option<&str>, content: Fact<Option<Content>>) {
-        facts.passwords.insert(
-            dan(),
-            Password {
-                file: file.map(str::to_owned),
-                content,
-            },
-        );
     }
 
     #[test]
-    fn ranges_that_touch_do_not_overlap() {
-        for (text, overlaps) in [
-            ("a:100000:65536\nb:165536:65536\n", false),
-            ("b:34464:65536\na:100000:65536\n", false),
-            ("a:100000:65536\nb:165535:65536\n", true),
-            ("b:100010:1\na:100000:65536\n", true),
-            ("a:100000:65536\n# b:100000:65536\nnonsense\nb:x:1\n", false),
-            ("a:4294901760:65536\nb:4294967295:4294967295\n", true),
-        ] {
-            assert_eq!(range_problem(text, "a", 5).is_some(), overlaps, "{text}");
-        }
+    fn ranges_that_can_not_be_read_condemn_nobody() {
+        let facts = Facts {
+            subgid: Fact::Unknown("denied".into()),
+            ..good()
+        };
+        let findings = examine(&facts, &config("[workspaces.dan]\n[workspaces.alice]\n"));
+        assert_eq!(wrong(&findings), ["warn subordinate-ids"; 3]);
     }
 }
