@@ -11,6 +11,7 @@ pub mod images;
 pub mod intents;
 pub mod live;
 pub mod logs;
+pub mod nginx;
 pub mod secrets;
 pub mod systemd;
 pub mod watch;

@@ -8,6 +8,7 @@ use code_server_multi::cli::error::{CliError, Kind};
 use code_server_multi::cli::{self, Outcome, Screen};
 use code_server_multi::serve;
 use code_server_multi::serve::daemon::{self, DaemonError, DaemonOptions};
+use code_server_multi::serve::gateway;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt};
@@ -62,10 +63,13 @@ async fn serve(service: Service) -> Result<Outcome, CliError> {
                 source: error.into(),
             }),
         },
-        Service::Gateway => Err(CliError::Input {
-            message: "no gateway yet".into(),
-            hint: "",
-        }),
+        Service::Gateway => match gateway::run_as_service().await {
+            Ok(()) => Ok(Outcome::Done),
+            Err(error) => Err(CliError::Service {
+                hint: error.hint(),
+                source: error.into(),
+            }),
+        },
         Service::ExecWhenTold { command } => Err(CliError::Machine {
             doing: "become the command",
             source: serve::waiter::wait_and_become(&command).into(),

@@ -114,7 +114,7 @@ async fn main_pid(systemd: &Systemd, name: &str) -> Result<u32, ExecError> {
     for _ in 0..50 {
         let rows = systemd.list(&pattern).await?;
         if let Some(row) = rows.first() {
-            let properties = systemd.properties(row, "org.freedesktop.systemd1.Service").await?;
+            let properties = systemd.properties(&row.name, &row.path, "org.freedesktop.systemd1.Service").await?;
             if let Some(pid) = properties
                 .get("MainPID")
                 .and_then(|pid| u32::try_from(pid).ok())

@@ -60,7 +60,7 @@ impl LiveEngine {
             "deactivating" => return Ok(Service::Stopping),
             _ => return Ok(Service::Absent),
         }
-        let properties = self.systemd.properties(row, "org.freedesktop.systemd1.Service").await?;
+        let properties = self.systemd.properties(&row.name, &row.path, "org.freedesktop.systemd1.Service").await?;
         let property = |name: &'static str| SystemdError::Property {
             unit: row.name.clone(),
             property: name,

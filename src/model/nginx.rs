@@ -86,7 +86,8 @@ pub struct Generation {
 }
 
 impl Generation {
-    fn new(files: BTreeMap<String, String>) -> Self {
+    /// A set of files; the base file may hold the probe's server with `@GENERATION@` for its answer.
+    pub fn new(files: BTreeMap<String, String>) -> Self {
         let mut hash = Blake2s256::new();
         for part in files.iter().flat_map(|(name, text)| [name, text]) {
             hash.update((part.len() as u64).to_le_bytes());
@@ -148,6 +149,7 @@ impl Generation {
 
     /// This generation's files named in `names`, and `older`'s for the rest of this generation's names.
     /// A file that this generation doesn't have is gone from the result too.
+    #[must_use]
     pub fn on_top_of(&self, older: &Self, names: &[String]) -> Self {
         let pick = |(name, text): (&String, &String)| {
             let text = if names.contains(name) {
@@ -519,4 +521,4 @@ fn fill(template: &str, values: &[(&str, &str)]) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

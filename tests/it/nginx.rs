@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use code_server_multi::host::nginx::Proof;
 use edge::{DOMAIN, Edge};
 
 mod edge;
+mod publishing;
 mod stand_in;
 
 const WEBSOCKET: [&str; 7] = [
@@ -21,7 +23,16 @@ const SIGNED_IN: [&str; 2] = ["-H", "Cookie: a=1; __Host-csm=good; b=2"];
 #[tokio::test(flavor = "multi_thread")]
 async fn the_edge_as_visitors_and_workspaces_meet_it() {
     let edge = Edge::start().await;
-    probe_and_catch_all(&edge).await;
+    // dan and alice run, eve doesn't.
+    let workspaces = [
+        ("dan", Some(edge.tunnels[0])),
+        ("alice", Some(edge.tunnels[1])),
+        ("eve", None),
+    ];
+    let generation = edge.generation(&workspaces);
+    assert_eq!(edge.publisher.publish(&generation).await.unwrap().proof, Proof::Served);
+    assert_eq!(edge.probe().await.body.trim(), generation.digest());
+    catch_all(&edge).await;
     signing_in(&edge).await;
     refusals(&edge).await;
     headers(&edge).await;
@@ -35,16 +46,7 @@ async fn the_edge_as_visitors_and_workspaces_meet_it() {
     edge.stop().await;
 }
 
-async fn probe_and_catch_all(edge: &Edge) {
-    let reply = edge
-        .curl(
-            &[],
-            "http://localhost/",
-            &["--unix-socket", &edge.path("probe/probe.sock")],
-        )
-        .await;
-    assert_eq!((reply.status, reply.body.trim()), (200, edge.generation.as_str()));
-
+async fn catch_all(edge: &Edge) {
     let reply = edge.https("nobody", "/x.js", &[]).await;
     assert_eq!(
         (reply.status, reply.all("content-type")),
@@ -377,7 +379,7 @@ async fn tunnel(edge: &Edge) {
     let signed_in = ["-H", "Cookie: csm-alice=s1; csm-dan=good; a=1; csm-old=s2"];
     let reply = edge.tunnel("/echo", &signed_in).await;
     assert_eq!(reply.status, 200);
-    let host = format!("localhost:{}", edge.tunnel);
+    let host = format!("localhost:{}", edge.tunnels[0]);
     assert_eq!(reply.seen("host"), Some(host.clone()));
     // Two tunnels are configured, so two sessions are cut; a third left from earlier drops the cookies altogether.
     assert_eq!(reply.seen("cookie"), None);

@@ -30,7 +30,7 @@ fn workspace(name: &str, port: Option<u16>) -> (WorkspaceName, WorkspaceConfig) 
     (WorkspaceName::parse(name).unwrap(), config)
 }
 
-fn config(names: &[(&str, Option<u16>)]) -> Config {
+pub(crate) fn config(names: &[(&str, Option<u16>)]) -> Config {
     Config {
         domain: HostName::parse("code.example.org").unwrap(),
         workspace_base: "/var/lib/vscode".into(),
