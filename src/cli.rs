@@ -13,6 +13,7 @@ pub mod client;
 pub mod doctor;
 pub mod error;
 pub mod lifecycle;
+pub mod logging;
 pub mod password;
 pub mod report;
 pub mod status;
