@@ -15,14 +15,14 @@ use crate::model::plan::Fact;
 use crate::model::status::Trouble;
 use crate::model::unit::{MOUNTS, Mount};
 
-pub fn fact<T, E: std::error::Error + 'static>(looked: Result<T, E>) -> Fact<T> {
+pub(crate) fn fact<T, E: std::error::Error + 'static>(looked: Result<T, E>) -> Fact<T> {
     match looked {
         Ok(value) => Fact::Known(value),
         Err(error) => Fact::Unknown(Chain(&error).to_string()),
     }
 }
 
-pub fn mounts(rows: &[Row], places: &Places) -> BTreeMap<Mount, String> {
+pub(crate) fn mounts(rows: &[Row], places: &Places) -> BTreeMap<Mount, String> {
     let up = |mount: &Mount| {
         let name = mount.unit_name(places);
         let row = rows.iter().find(|row| row.name == name && row.active == "active")?;
@@ -32,7 +32,7 @@ pub fn mounts(rows: &[Row], places: &Places) -> BTreeMap<Mount, String> {
 }
 
 /// IPAddressDeny= as it is in force, sorted.
-pub fn networks(properties: &HashMap<String, OwnedVariant>) -> Option<Vec<(IpAddr, u32)>> {
+pub(crate) fn networks(properties: &HashMap<String, OwnedVariant>) -> Option<Vec<(IpAddr, u32)>> {
     let rows = Vec::<(i32, Vec<u8>, u32)>::try_from(properties.get("IPAddressDeny")?.try_clone().ok()?).ok()?;
     let address = |bytes: &[u8]| {
         let four = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
@@ -48,7 +48,7 @@ pub fn networks(properties: &HashMap<String, OwnedVariant>) -> Option<Vec<(IpAdd
 }
 
 /// cgroup.freeze of the unit's cgroup, which is what FreezeUnit writes (cgroups(7)).
-pub fn frozen(properties: &HashMap<String, OwnedVariant>) -> bool {
+pub(crate) fn frozen(properties: &HashMap<String, OwnedVariant>) -> bool {
     let group = properties
         .get("ControlGroup")
         .and_then(|group| <&str>::try_from(group).ok())
@@ -56,7 +56,7 @@ pub fn frozen(properties: &HashMap<String, OwnedVariant>) -> bool {
     std::fs::read(format!("/sys/fs/cgroup{group}/cgroup.freeze")).is_ok_and(|content| content.starts_with(b"1"))
 }
 
-pub fn link_there(front: &Path) -> std::io::Result<bool> {
+pub(crate) fn link_there(front: &Path) -> std::io::Result<bool> {
     match std::fs::symlink_metadata(front) {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
@@ -65,7 +65,7 @@ pub fn link_there(front: &Path) -> std::io::Result<bool> {
 }
 
 /// What is wrong with the files that the configuration names for a workspace.
-pub fn file_troubles(workspace: &Workspace) -> Vec<Trouble> {
+pub(crate) fn file_troubles(workspace: &Workspace) -> Vec<Trouble> {
     let secrets = workspace
         .secret_environment
         .iter()

@@ -8,7 +8,11 @@ use crate::model::names::WorkspaceName;
 use crate::model::plan::{HostStep, Step};
 use crate::model::status::Trouble;
 
-pub fn failed(doing: &str, trouble: Trouble, source: impl std::error::Error + Send + Sync + 'static) -> EngineError {
+pub(crate) fn failed(
+    doing: &str,
+    trouble: Trouble,
+    source: impl std::error::Error + Send + Sync + 'static,
+) -> EngineError {
     EngineError {
         doing: doing.to_owned(),
         trouble,
@@ -16,7 +20,7 @@ pub fn failed(doing: &str, trouble: Trouble, source: impl std::error::Error + Se
     }
 }
 
-pub fn start_failed(name: &WorkspaceName, error: SystemdError) -> EngineError {
+pub(crate) fn start_failed(name: &WorkspaceName, error: SystemdError) -> EngineError {
     let way_out = format!("`csm logs {name}` shows what Podman said; `csm doctor` checks the host");
     failed(
         "start the container",
@@ -25,7 +29,7 @@ pub fn start_failed(name: &WorkspaceName, error: SystemdError) -> EngineError {
     )
 }
 
-pub fn mount_failed(step: &Step, unit: &str, error: SystemdError) -> EngineError {
+pub(crate) fn mount_failed(step: &Step, unit: &str, error: SystemdError) -> EngineError {
     let way_out = format!("`journalctl -u '{unit}'` shows what mount(8) said; `csm doctor` checks the host");
     failed(
         &step.describe(),
@@ -34,7 +38,7 @@ pub fn mount_failed(step: &Step, unit: &str, error: SystemdError) -> EngineError
     )
 }
 
-pub fn disk(step: &Step, error: FileError) -> EngineError {
+pub(crate) fn disk(step: &Step, error: FileError) -> EngineError {
     let message = Chain(&error).to_string();
     failed(
         &step.describe(),
@@ -47,7 +51,7 @@ pub fn disk(step: &Step, error: FileError) -> EngineError {
     )
 }
 
-pub fn image_failed(step: &HostStep, error: ImageError) -> EngineError {
+pub(crate) fn image_failed(step: &HostStep, error: ImageError) -> EngineError {
     let message = Chain(&error).to_string();
     let way_out = "mend what it says; it is tried again, and `csm reload` tries at once";
     failed(step.describe(), Trouble::new("image-failed", message, way_out), error)

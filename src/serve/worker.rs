@@ -369,6 +369,10 @@ impl<E: Engine> Worker<E> {
 }
 
 /// The one state that the facts add up to; nothing when they could not be seen.
+#[expect(
+    clippy::match_same_arms,
+    reason = "the order of the lines is the rule, and it is read from top to bottom"
+)]
 fn state(
     wanted: Option<&Workspace>,
     service: &Fact<Service>,
