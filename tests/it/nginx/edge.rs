@@ -138,7 +138,7 @@ fn config(dir: &Path, https: SocketAddr, workspaces: &[(&str, Option<u16>)]) -> 
             certificate_key: dir.join("key.pem"),
         },
         gateway: Gateway {
-            session_lifetime: Duration::from_hours(24),
+            session_lifetime: Duration::from_secs(24 * 60 * 60),
         },
         workspaces: workspaces.iter().map(|(name, port)| workspace(name, *port)).collect(),
     }
