@@ -5,6 +5,8 @@ pub mod accounts;
 pub mod addresses;
 pub mod editor;
 pub mod exec;
+pub mod facts;
+pub mod failures;
 pub mod files;
 pub mod homes;
 pub mod images;

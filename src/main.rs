@@ -8,14 +8,12 @@ use code_server_multi::cli::error::{CliError, Kind};
 use code_server_multi::cli::{self, Outcome, Screen};
 use code_server_multi::serve;
 use code_server_multi::serve::daemon::{self, DaemonError, DaemonOptions};
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, fmt};
+use code_server_multi::serve::gateway;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let screen = Screen::new(arguments.json);
-    let result = logging(&arguments).and_then(|()| run(arguments, &screen));
+    let result = cli::logging::begin(arguments.log_filter()).and_then(|()| run(arguments, &screen));
     let error = match result {
         Ok(Outcome::Done) => return ExitCode::SUCCESS,
         Ok(Outcome::Failed) => return ExitCode::from(1),
@@ -62,31 +60,16 @@ async fn serve(service: Service) -> Result<Outcome, CliError> {
                 source: error.into(),
             }),
         },
-        Service::Gateway => Err(CliError::Input {
-            message: "no gateway yet".into(),
-            hint: "",
-        }),
+        Service::Gateway => match gateway::run_as_service().await {
+            Ok(()) => Ok(Outcome::Done),
+            Err(error) => Err(CliError::Service {
+                hint: error.hint(),
+                source: error.into(),
+            }),
+        },
         Service::ExecWhenTold { command } => Err(CliError::Machine {
             doing: "become the command",
             source: serve::waiter::wait_and_become(&command).into(),
         }),
     }
-}
-
-fn logging(arguments: &Arguments) -> Result<(), CliError> {
-    let filter = EnvFilter::try_new(arguments.log_filter()).map_err(|error| CliError::Input {
-        message: format!("the log filter can't be read: {error}"),
-        hint: "write a level such as info, or TARGET=LEVEL with commas between",
-    })?;
-    // systemd sets this when it reads our standard error (systemd.exec(5)); the journal then takes fields as well.
-    let journal = std::env::var_os("JOURNAL_STREAM").and_then(|_| tracing_journald::layer().ok());
-    let plain = journal
-        .is_none()
-        .then(|| fmt::layer().with_writer(std::io::stderr).with_ansi(false));
-    tracing_subscriber::registry()
-        .with(filter)
-        .with(journal)
-        .with(plain)
-        .init();
-    Ok(())
 }

@@ -95,13 +95,11 @@ pub async fn run(
         let _ = job.ended(deadline).await;
         Ok(String::from_utf8_lossy(&printed).into_owned())
     };
-    match tokio::time::timeout(deadline, work).await {
-        Ok(printed) => printed,
-        Err(_) => {
-            let _ = systemd.stop(&spec.name, Duration::from_secs(10)).await;
-            Err(ExecError::Deadline(deadline))
-        }
+    if let Ok(printed) = tokio::time::timeout(deadline, work).await {
+        return printed;
     }
+    let _ = systemd.stop(&spec.name, Duration::from_secs(10)).await;
+    Err(ExecError::Deadline(deadline))
 }
 
 fn pipe() -> Result<(OwnedFd, OwnedFd), ExecError> {
@@ -114,7 +112,9 @@ async fn main_pid(systemd: &Systemd, name: &str) -> Result<u32, ExecError> {
     for _ in 0..50 {
         let rows = systemd.list(&pattern).await?;
         if let Some(row) = rows.first() {
-            let properties = systemd.properties(row, "org.freedesktop.systemd1.Service").await?;
+            let properties = systemd
+                .properties(&row.name, &row.path, "org.freedesktop.systemd1.Service")
+                .await?;
             if let Some(pid) = properties
                 .get("MainPID")
                 .and_then(|pid| u32::try_from(pid).ok())

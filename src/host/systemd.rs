@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -12,8 +12,11 @@ use tokio_util::sync::CancellationToken;
 use zbus::{OwnedObjectPath, OwnedVariant, Variant};
 use zbus_systemd::systemd1::ManagerProxy;
 
+use crate::host::nginx::{JobResult, ReloadError, Reloader, UnitState};
 use crate::model::systemd::{Exec, UnitSpec, Value};
 
+/// nginx tests its configuration first, which takes a while with many files.
+const RELOAD: Duration = Duration::from_secs(30);
 /// A method call that PID 1 has not answered by then has failed.
 const CALL: Duration = Duration::from_secs(15);
 
@@ -282,20 +285,21 @@ impl Systemd {
     /// All properties of one interface of a unit, such as `org.freedesktop.systemd1.Service`.
     pub async fn properties(
         &self,
-        row: &Row,
+        unit: &str,
+        path: &OwnedObjectPath,
         interface: &'static str,
     ) -> Result<HashMap<String, OwnedVariant>, SystemdError> {
         let connection = self.manager()?.inner().connection().clone();
         let ask = async {
             let proxy = zbus::fdo::PropertiesProxy::builder(&connection)
                 .destination("org.freedesktop.systemd1")
-                .path(row.path.clone())
+                .path(path.clone())
                 .build()
                 .await?;
-            let name = zbus::names::InterfaceName::try_from(interface).map_err(zbus::Error::from)?;
+            let name = zbus::names::InterfaceName::try_from(interface)?;
             proxy.get_all(name).await.map_err(zbus::Error::from)
         };
-        call("GetAll", &row.name, ask).await
+        call("GetAll", unit, ask).await
     }
 }
 
@@ -356,6 +360,51 @@ impl Job {
 /// Whether an error is the D-Bus error of that name.
 pub fn is(error: &SystemdError, name: &str) -> bool {
     matches!(error, SystemdError::Call { source: zbus::Error::MethodError(own, ..), .. } if own.as_str() == name)
+}
+
+impl Reloader for Arc<Systemd> {
+    async fn state(&self, unit: &str) -> Result<UnitState, ReloadError> {
+        let rows = self
+            .list(&[unit.to_owned()])
+            .await
+            .map_err(|error| silent(unit, error))?;
+        Ok(match rows.first().map_or("inactive", |row| row.active.as_str()) {
+            "active" | "reloading" | "refreshing" => UnitState::Active,
+            "activating" => UnitState::Starting,
+            "failed" => UnitState::Failed,
+            _ => UnitState::Inactive,
+        })
+    }
+
+    async fn reload(&self, unit: &str) -> Result<JobResult, ReloadError> {
+        match Systemd::reload(self, unit, RELOAD).await {
+            Ok(()) => Ok(JobResult::Done),
+            Err(SystemdError::Job { result, .. }) => Ok(JobResult::Failed(result)),
+            Err(SystemdError::Deadline { .. }) => Ok(JobResult::Failed("timeout".to_owned())),
+            Err(error) => Err(silent(unit, error)),
+        }
+    }
+
+    async fn runtime_directories(&self, unit: &str) -> Result<Vec<String>, ReloadError> {
+        let ask = async {
+            let manager = self.manager()?;
+            // Loads it if it isn't running, which is when it isn't listed.
+            let path = call("LoadUnit", unit, manager.load_unit(unit.to_owned())).await?;
+            let properties = self.properties(unit, &path, "org.freedesktop.systemd1.Service").await?;
+            let directories = properties.get("RuntimeDirectory").and_then(|own| own.try_clone().ok());
+            Ok(directories
+                .and_then(|own| Vec::<String>::try_from(own).ok())
+                .unwrap_or_default())
+        };
+        ask.await.map_err(|error| silent(unit, error))
+    }
+}
+
+fn silent(unit: &str, error: SystemdError) -> ReloadError {
+    ReloadError {
+        unit: unit.to_owned(),
+        source: Box::new(error),
+    }
 }
 
 fn properties(unit: &str, list: &[(&'static str, Value)]) -> Result<Vec<(String, OwnedVariant)>, SystemdError> {
