@@ -14,7 +14,8 @@ use code_server_multi::model::config::{
     Apply, Config, Gateway, Image, Limits, Nginx, Pull, StartOnBoot, WorkspaceConfig,
 };
 use code_server_multi::model::names::{AccountName, HostName, ImageRef, WorkspaceName};
-use code_server_multi::model::nginx::{Generation, render};
+use code_server_multi::model::nginx::generation::Generation;
+use code_server_multi::model::nginx::render;
 use nix::unistd::{Group, getegid};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
