@@ -10,8 +10,10 @@
 pub mod args;
 pub mod check;
 pub mod client;
+pub mod doctor;
 pub mod error;
 pub mod lifecycle;
+pub mod logging;
 pub mod password;
 pub mod report;
 pub mod status;
@@ -118,7 +120,7 @@ pub async fn run(verb: Verb, socket: PathBuf, screen: &Screen) -> Result<Outcome
                 Outcome::Failed
             });
         }
-        Verb::Doctor(_) => {}
+        Verb::Doctor(path) => return doctor::run(screen, &path.config).await,
         Verb::Version => return report::version(&client, screen).await,
         Verb::CheckConfig { file } => return check::run(screen, &file),
     }

@@ -9,14 +9,11 @@ use code_server_multi::cli::{self, Outcome, Screen};
 use code_server_multi::serve;
 use code_server_multi::serve::daemon::{self, DaemonError, DaemonOptions};
 use code_server_multi::serve::gateway;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, fmt};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let screen = Screen::new(arguments.json);
-    let result = logging(&arguments).and_then(|()| run(arguments, &screen));
+    let result = cli::logging::begin(arguments.log_filter()).and_then(|()| run(arguments, &screen));
     let error = match result {
         Ok(Outcome::Done) => return ExitCode::SUCCESS,
         Ok(Outcome::Failed) => return ExitCode::from(1),
@@ -75,22 +72,4 @@ async fn serve(service: Service) -> Result<Outcome, CliError> {
             source: serve::waiter::wait_and_become(&command).into(),
         }),
     }
-}
-
-fn logging(arguments: &Arguments) -> Result<(), CliError> {
-    let filter = EnvFilter::try_new(arguments.log_filter()).map_err(|error| CliError::Input {
-        message: format!("the log filter can't be read: {error}"),
-        hint: "write a level such as info, or TARGET=LEVEL with commas between",
-    })?;
-    // systemd sets this when it reads our standard error (systemd.exec(5)); the journal then takes fields as well.
-    let journal = std::env::var_os("JOURNAL_STREAM").and_then(|_| tracing_journald::layer().ok());
-    let plain = journal
-        .is_none()
-        .then(|| fmt::layer().with_writer(std::io::stderr).with_ansi(false));
-    tracing_subscriber::registry()
-        .with(filter)
-        .with(journal)
-        .with(plain)
-        .init();
-    Ok(())
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe::{Receiver, Sender};
 
-use crate::host::systemd::{Systemd, SystemdError};
+use crate::host::systemd::{Systemd, SystemdError, number};
 use crate::model::desired::{Machine, Workspace};
 use crate::model::podman;
 use crate::model::systemd::{UnitSpec, Value, exec};
@@ -40,7 +40,6 @@ pub async fn run(
     workspace: &Workspace,
     command: &[String],
     terminal: bool,
-    id: u64,
     deadline: Duration,
 ) -> Result<String, ExecError> {
     let own = std::env::current_exe().map_err(ExecError::Own)?;
@@ -53,7 +52,7 @@ pub async fn run(
     let places = machine.layout.of(&workspace.name);
     let spec = UnitSpec {
         // Two hyphens: no workspace's own unit is ever called that.
-        name: format!("csm-{}--exec-{id}.service", workspace.name),
+        name: format!("csm-{}--exec-{}.service", workspace.name, number()),
         properties: vec![
             (
                 "Description",
@@ -95,13 +94,11 @@ pub async fn run(
         let _ = job.ended(deadline).await;
         Ok(String::from_utf8_lossy(&printed).into_owned())
     };
-    match tokio::time::timeout(deadline, work).await {
-        Ok(printed) => printed,
-        Err(_) => {
-            let _ = systemd.stop(&spec.name, Duration::from_secs(10)).await;
-            Err(ExecError::Deadline(deadline))
-        }
+    if let Ok(printed) = tokio::time::timeout(deadline, work).await {
+        return printed;
     }
+    let _ = systemd.stop(&spec.name, Duration::from_secs(10)).await;
+    Err(ExecError::Deadline(deadline))
 }
 
 fn pipe() -> Result<(OwnedFd, OwnedFd), ExecError> {
@@ -114,7 +111,9 @@ async fn main_pid(systemd: &Systemd, name: &str) -> Result<u32, ExecError> {
     for _ in 0..50 {
         let rows = systemd.list(&pattern).await?;
         if let Some(row) = rows.first() {
-            let properties = systemd.properties(row, "org.freedesktop.systemd1.Service").await?;
+            let properties = systemd
+                .properties(&row.name, &row.path, "org.freedesktop.systemd1.Service")
+                .await?;
             if let Some(pid) = properties
                 .get("MainPID")
                 .and_then(|pid| u32::try_from(pid).ok())

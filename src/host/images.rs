@@ -38,17 +38,20 @@ pub enum ImageError {
     Podman {
         said: String,
         #[source]
-        source: SystemdError,
+        source: Box<SystemdError>,
     },
     #[error("podman printed something that is no image id")]
     Id,
 }
 
+/// The image asked for, when Podman's list last changed, and the id it had then.
+type Answer = (ImageRef, Option<SystemTime>, Option<ImageId>);
+
 /// The store, and the last answer about it. One Podman at a time.
 #[derive(Default)]
 pub struct Images {
     turn: tokio::sync::Mutex<()>,
-    last: Mutex<Option<(ImageRef, Option<SystemTime>, Option<ImageId>)>>,
+    last: Mutex<Option<Answer>>,
 }
 
 impl Images {
@@ -122,7 +125,7 @@ impl Images {
             .map(drop)
     }
 
-    fn last(&self) -> std::sync::MutexGuard<'_, Option<(ImageRef, Option<SystemTime>, Option<ImageId>)>> {
+    fn last(&self) -> std::sync::MutexGuard<'_, Option<Answer>> {
         self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
@@ -190,14 +193,14 @@ async fn podman_unit(
     }
     systemd.reset_failed(UNIT).await.map_err(|source| ImageError::Podman {
         said: String::new(),
-        source,
+        source: Box::new(source),
     })?;
     let (ended, output, errors) = tokio::join!(systemd.start(&spec, fds, deadline), read(output), read(errors));
     match ended {
         Ok(()) => Ok(output),
         Err(source) => Err(ImageError::Podman {
             said: last_line(&errors),
-            source,
+            source: Box::new(source),
         }),
     }
 }

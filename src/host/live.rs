@@ -1,16 +1,14 @@
 //! The real engine: systemd, rootless Podman and the file system of this host. Carries out what it is told.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
-use std::path::Path;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use zbus::OwnedVariant;
-
 use crate::host::exec::{self, ExecError};
-use crate::host::files::{self, FileError};
-use crate::host::images::{ImageError, Images};
+use crate::host::facts::{fact, file_troubles, frozen, link_there, mounts, networks};
+use crate::host::failures::{disk, failed, image_failed, mount_failed, start_failed};
+use crate::host::files::{self, Doing as _, FileError};
+use crate::host::images::Images;
 use crate::host::logs::{self, Log, LogError};
 use crate::host::systemd::{self, Row, Systemd, SystemdError};
 use crate::host::watch::Watch;
@@ -60,7 +58,10 @@ impl LiveEngine {
             "deactivating" => return Ok(Service::Stopping),
             _ => return Ok(Service::Absent),
         }
-        let properties = self.systemd.properties(row, "org.freedesktop.systemd1.Service").await?;
+        let properties = self
+            .systemd
+            .properties(&row.name, &row.path, "org.freedesktop.systemd1.Service")
+            .await?;
         let property = |name: &'static str| SystemdError::Property {
             unit: row.name.clone(),
             property: name,
@@ -197,10 +198,11 @@ impl Engine for LiveEngine {
 
     async fn observe(&self, name: &WorkspaceName, wanted: Option<&Workspace>) -> Sighting {
         let places = self.places(name);
+        let home = wanted.map(|workspace| workspace.home.as_path());
         let (service, mounts) = match self.rows(name, &places).await {
             Ok(rows) => (
                 fact(self.service(&rows, name).await),
-                Fact::Known(mounts(&rows, &places)),
+                Fact::Known(mounts(&rows, &places, home, &self.machine.layout.image_store())),
             ),
             Err(error) => {
                 let why = systemd::Chain(&error).to_string();
@@ -346,8 +348,15 @@ impl Engine for LiveEngine {
 
 impl LiveEngine {
     /// Opens a workspace's log.
-    pub async fn log(&self, name: &WorkspaceName, lines: u32, follow: bool, id: u64) -> Result<Log, LogError> {
-        logs::open(&self.systemd, &self.machine, name, lines, follow, id).await
+    pub async fn log(&self, name: &WorkspaceName, lines: u32, follow: bool) -> Result<Log, LogError> {
+        logs::open(
+            &self.systemd,
+            &self.machine.path,
+            &unit::service_name(name),
+            lines,
+            follow,
+        )
+        .await
     }
 
     /// Runs a command in a workspace to its end.
@@ -356,10 +365,9 @@ impl LiveEngine {
         workspace: &Workspace,
         command: &[String],
         terminal: bool,
-        id: u64,
         deadline: Duration,
     ) -> Result<String, ExecError> {
-        exec::run(&self.systemd, &self.machine, workspace, command, terminal, id, deadline).await
+        exec::run(&self.systemd, &self.machine, workspace, command, terminal, deadline).await
     }
 
     fn make_directories(&self, step: &Step, workspace: &Workspace, account: &Account) -> Result<(), EngineError> {
@@ -375,128 +383,7 @@ impl LiveEngine {
     }
 }
 
-fn fact<T, E: std::error::Error + 'static>(looked: Result<T, E>) -> Fact<T> {
-    match looked {
-        Ok(value) => Fact::Known(value),
-        Err(error) => Fact::Unknown(systemd::Chain(&error).to_string()),
-    }
-}
-
-fn mounts(rows: &[Row], places: &Places) -> BTreeMap<Mount, String> {
-    let up = |mount: &Mount| {
-        let name = mount.unit_name(places);
-        let row = rows.iter().find(|row| row.name == name && row.active == "active")?;
-        Some((*mount, row.description.clone()))
-    };
-    MOUNTS.iter().filter_map(up).collect()
-}
-
-/// IPAddressDeny= as it is in force, sorted.
-fn networks(properties: &HashMap<String, OwnedVariant>) -> Option<Vec<(IpAddr, u32)>> {
-    let rows = Vec::<(i32, Vec<u8>, u32)>::try_from(properties.get("IPAddressDeny")?.try_clone().ok()?).ok()?;
-    let address = |bytes: &[u8]| {
-        let four = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
-        four.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
-    };
-    let mut networks = rows
-        .iter()
-        .map(|(_, bytes, prefix)| Some((address(bytes)?, *prefix)))
-        .collect::<Option<Vec<_>>>()?;
-    networks.sort_unstable();
-    networks.dedup();
-    Some(networks)
-}
-
-/// cgroup.freeze of the unit's cgroup, which is what FreezeUnit writes (cgroups(7)).
-fn frozen(properties: &HashMap<String, OwnedVariant>) -> bool {
-    let group = properties
-        .get("ControlGroup")
-        .and_then(|group| <&str>::try_from(group).ok())
-        .unwrap_or_default();
-    std::fs::read(format!("/sys/fs/cgroup{group}/cgroup.freeze")).is_ok_and(|content| content.starts_with(b"1"))
-}
-
-fn link_there(front: &Path) -> std::io::Result<bool> {
-    match std::fs::symlink_metadata(front) {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
 fn link(places: &Places) -> Result<(), FileError> {
-    use crate::host::files::Doing as _;
     files::remove(&places.front)?;
     std::os::unix::fs::symlink(&places.front_target, &places.front).doing("make the link", &places.front)
-}
-
-/// What is wrong with the files that the configuration names for a workspace.
-fn file_troubles(workspace: &Workspace) -> Vec<Trouble> {
-    let secrets = workspace
-        .secret_environment
-        .iter()
-        .map(|(variable, file)| (format!("secret_environment.{variable}"), file));
-    let password = workspace
-        .password_file
-        .iter()
-        .map(|file| ("password_file".to_owned(), file));
-    let trouble = |(key, file): (String, &std::path::PathBuf)| {
-        let error = files::open_named(file, homes::MOST_SECRET).err()?;
-        Some(Trouble::new(
-            "secret-unusable",
-            format!(
-                "workspaces.{}.{key}: {}: {}",
-                workspace.name,
-                file.display(),
-                systemd::Chain(&error)
-            ),
-            "put a regular, non-empty file there, or name another one; it is looked at again at once",
-        ))
-    };
-    password.chain(secrets).filter_map(trouble).collect()
-}
-
-fn failed(doing: &str, trouble: Trouble, source: impl std::error::Error + Send + Sync + 'static) -> EngineError {
-    EngineError {
-        doing: doing.to_owned(),
-        trouble,
-        source: Some(Box::new(source)),
-    }
-}
-
-fn start_failed(name: &WorkspaceName, error: SystemdError) -> EngineError {
-    let way_out = format!("`csm logs {name}` shows what Podman said; `csm doctor` checks the host");
-    failed(
-        "start the container",
-        Trouble::new("start-failed", "the container did not start", way_out),
-        error,
-    )
-}
-
-fn mount_failed(step: &Step, unit: &str, error: SystemdError) -> EngineError {
-    let way_out = format!("`journalctl -u '{unit}'` shows what mount(8) said; `csm doctor` checks the host");
-    failed(
-        &step.describe(),
-        Trouble::new("mount-failed", format!("can't {}", step.describe()), way_out),
-        error,
-    )
-}
-
-fn disk(step: &Step, error: FileError) -> EngineError {
-    let message = systemd::Chain(&error).to_string();
-    failed(
-        &step.describe(),
-        Trouble::new(
-            "disk-refused",
-            message,
-            "make room or make it writable; it is tried again",
-        ),
-        error,
-    )
-}
-
-fn image_failed(step: &HostStep, error: ImageError) -> EngineError {
-    let message = systemd::Chain(&error).to_string();
-    let way_out = "mend what it says; it is tried again, and `csm reload` tries at once";
-    failed(step.describe(), Trouble::new("image-failed", message, way_out), error)
 }

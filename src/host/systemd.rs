@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -279,23 +280,29 @@ impl Systemd {
             .collect())
     }
 
+    /// Where a unit is on the bus; loads it if it isn't running, which is when it isn't listed.
+    pub async fn load(&self, unit: &str) -> Result<OwnedObjectPath, SystemdError> {
+        call("LoadUnit", unit, self.manager()?.load_unit(unit.to_owned())).await
+    }
+
     /// All properties of one interface of a unit, such as `org.freedesktop.systemd1.Service`.
     pub async fn properties(
         &self,
-        row: &Row,
+        unit: &str,
+        path: &OwnedObjectPath,
         interface: &'static str,
     ) -> Result<HashMap<String, OwnedVariant>, SystemdError> {
         let connection = self.manager()?.inner().connection().clone();
         let ask = async {
             let proxy = zbus::fdo::PropertiesProxy::builder(&connection)
                 .destination("org.freedesktop.systemd1")
-                .path(row.path.clone())
+                .path(path.clone())
                 .build()
                 .await?;
-            let name = zbus::names::InterfaceName::try_from(interface).map_err(zbus::Error::from)?;
+            let name = zbus::names::InterfaceName::try_from(interface)?;
             proxy.get_all(name).await.map_err(zbus::Error::from)
         };
-        call("GetAll", &row.name, ask).await
+        call("GetAll", unit, ask).await
     }
 }
 
@@ -405,6 +412,13 @@ fn owned(unit: &str, property: &'static str, value: Variant<'static>) -> Result<
         unit: unit.to_owned(),
         property,
     })
+}
+
+/// A number for the name of a unit that serves one request. A restarted daemon counts from the start again, and a unit of
+/// its predecessor may still be there, so the process is part of it.
+pub fn number() -> u64 {
+    static REQUESTS: AtomicU64 = AtomicU64::new(1);
+    u64::from(std::process::id()) << 20 | (REQUESTS.fetch_add(1, Ordering::Relaxed) & 0xf_ffff)
 }
 
 /// An error with everything that caused it, on one line.

@@ -210,14 +210,13 @@ pub fn workspace(
     let Fact::Known(service) = &seen.service else {
         return plan;
     };
-    match wanted.filter(|workspace| workspace.should_run()) {
-        Some(workspace) => match service {
-            Service::Absent => start(&mut plan, workspace, seen, image, machine),
-            Service::Running(running) => keep(&mut plan, workspace, running, seen, image, machine),
-            // A job is under way; its end is a reason to look again.
-            Service::Starting | Service::Stopping => {}
-        },
-        None => {
+    let running = wanted.filter(|workspace| workspace.should_run());
+    match (running, service) {
+        (Some(workspace), Service::Absent) => start(&mut plan, workspace, seen, image, machine),
+        (Some(workspace), Service::Running(running)) => keep(&mut plan, workspace, running, seen, image, machine),
+        // A job is under way; its end is a reason to look again.
+        (Some(_), Service::Starting | Service::Stopping) => {}
+        (None, service) => {
             if seen.front == Fact::Known(true) {
                 plan.steps.push(Step::UnlinkFront);
             }

@@ -1,5 +1,6 @@
 //! Units as values: what `StartTransientUnit` takes, without D-Bus (org.freedesktop.systemd1(5), systemd.unit(5)).
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 /// One command of ExecStart= and the like: path and arguments, the first being the program's own name.
@@ -53,7 +54,10 @@ pub fn path_unit_name(path: &Path, suffix: &str) -> String {
             b'.' if index == 0 => name.push_str("\\x2e"),
             b'.' | b'_' | b':' => name.push(char::from(byte)),
             _ if byte.is_ascii_alphanumeric() => name.push(char::from(byte)),
-            _ => name.push_str(&format!("\\x{byte:02x}")),
+            _ => {
+                // Writing to a String can't fail.
+                let _ = write!(name, "\\x{byte:02x}");
+            }
         }
     }
     if name.is_empty() {

@@ -1,6 +1,7 @@
 //! UNITS: a workspace as transient systemd units: its mounts and its service, with their names, properties and limits
 //! (systemd.service(5), systemd.resource-control(5), systemd.mount(5)).
 
+use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use blake2::{Blake2s256, Digest};
@@ -275,7 +276,11 @@ fn digest_all(words: Vec<String>) -> String {
         hash.update((word.len() as u64).to_le_bytes());
         hash.update(word.as_bytes());
     }
-    hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize()[..8].iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String can't fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// The mounts of a workspace, in the order they are named in [`mount_names`].

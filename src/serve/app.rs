@@ -19,9 +19,6 @@ use crate::serve::passwords::Keeper;
 use crate::serve::reconcile::Controller;
 use crate::serve::worker::Report;
 
-/// The largest configuration file that is read.
-const MOST_CONFIG: u64 = 1 << 20;
-
 /// How the configuration file on disk compares with the one in force.
 #[derive(Debug, Clone)]
 struct Loaded {
@@ -40,6 +37,9 @@ pub struct App<E> {
     loaded: Mutex<Loaded>,
 }
 
+/// A larger file is refused without being read.
+const MOST_READ: u64 = config::SIZE_MAX as u64;
+
 /// Reads and checks a configuration file.
 pub fn read_config(path: &std::path::Path) -> Result<Config, Vec<Problem>> {
     let unreadable = |error: &ReadError| {
@@ -50,8 +50,8 @@ pub fn read_config(path: &std::path::Path) -> Result<Config, Vec<Problem>> {
             hint: "name the file with --config, or put it there".to_owned(),
         }]
     };
-    let content = files::read_named(path, MOST_CONFIG).map_err(|error| unreadable(&error))?;
-    config::parse(&String::from_utf8_lossy(&content))
+    let content = files::read_named(path, MOST_READ).map_err(|error| unreadable(&error))?;
+    config::parse_bytes(&content)
 }
 
 impl<E: Engine> App<E> {

@@ -34,8 +34,17 @@ use crate::serve::{admin, gateway_socket, http};
 
 /// Everything is looked at again this often even if nothing seems to happen: a safety net, not the way things are noticed.
 const RESYNC: Duration = Duration::from_secs(600);
+/// How long the first connection to systemd is waited for.
+const CONNECT: Duration = Duration::from_secs(5);
 /// Held requests and steps under way get this long at the end.
 const GRACE: Duration = Duration::from_secs(10);
+/// Callers are few and local.
+const SOCKETS: http::Bounds = http::Bounds {
+    connections: 128,
+    head: Duration::from_secs(10),
+    head_bytes: 16 * 1024,
+    grace: GRACE,
+};
 
 #[derive(Debug, Clone)]
 pub struct DaemonOptions {
@@ -120,7 +129,7 @@ pub async fn run(options: DaemonOptions) -> Result<(), DaemonError> {
     boot(&machine, &controller)?;
     let keeper = Arc::new(Keeper::new(machine.layout.passwords(), watch)?);
     let config = watch::channel(controller.config()).0;
-    let nginx_report = watch::channel(NginxReport::default()).0;
+    let nginx_report = watch::Sender::new(NginxReport::default());
     let connected = watch::channel(false).0;
     let app = Arc::new(App::new(
         options.config.clone(),
@@ -135,11 +144,13 @@ pub async fn run(options: DaemonOptions) -> Result<(), DaemonError> {
     let gateway = accounts::ids(GATEWAY_ACCOUNT)?.ok_or(DaemonError::NoAccount(GATEWAY_ACCOUNT))?;
     let gateway_socket = listen(Path::new(api::GATEWAY_SOCKET), 0o660, gateway.gid)?;
 
-    let events = systemd.events();
+    let (events, mut first) = (systemd.events(), systemd.events());
     tasks.spawn({
         let (systemd, token) = (systemd.clone(), token.clone());
         async move { systemd.watch(token).await }
     });
+    // Before there is a connection nothing can be seen; without one the daemon still serves what it has.
+    let _ = tokio::time::timeout(CONNECT, first.recv()).await;
     tasks.spawn(follow(events, controller.clone(), connected, token.clone()));
     tasks.spawn({
         let controller = controller.clone();
@@ -154,18 +165,17 @@ pub async fn run(options: DaemonOptions) -> Result<(), DaemonError> {
         admin_socket,
         admin::router(app.clone(), Some(admin::Host { engine })),
         admin::may_administer,
-        GRACE,
+        SOCKETS,
         token.clone(),
     ));
     tasks.spawn(http::serve(
         gateway_socket,
         gateway_socket::router(app.clone()),
         move |uid| uid == 0 || uid == gateway.uid,
-        GRACE,
+        SOCKETS,
         token.clone(),
     ));
-    let _ = nginx_report;
-    let _ = &nginx::NginxReport::default();
+    tasks.spawn(nginx::run(systemd, config.subscribe(), nginx_report, token.clone()));
     controller.begin();
 
     signals(&app, &token).await?;

@@ -19,8 +19,8 @@ use std::time::{Duration, SystemTime};
 
 use rustix::process::DumpableBehavior;
 use sd_notify::NotifyState;
-use tokio::time::Instant;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 

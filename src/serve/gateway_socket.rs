@@ -102,7 +102,7 @@ async fn tell<E: Engine>(app: Arc<App<E>>, lines: mpsc::Sender<GatewayEvent>) {
         told = fresh;
         let any_report = async {
             if reports.is_empty() {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
             futures_util::future::select_all(reports.iter_mut().map(|(_, report)| Box::pin(report.changed()))).await
         };

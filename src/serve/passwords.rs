@@ -113,7 +113,7 @@ impl Keeper {
         let mut changes = self.watch.changes();
         loop {
             let wanted = config.borrow_and_update().clone();
-            let interest = self.interest(&wanted);
+            let interest = Self::interest(&wanted);
             self.rewatch(&mut watched, &interest);
             self.read_all(&wanted).await;
             // A burst of changes, as of a whole generation of secrets, is one.
@@ -128,7 +128,7 @@ impl Keeper {
     }
 
     /// Entry of a directory -> workspaces that a change there concerns.
-    fn interest(&self, config: &Config) -> BTreeMap<PathBuf, BTreeSet<WorkspaceName>> {
+    fn interest(config: &Config) -> BTreeMap<PathBuf, BTreeSet<WorkspaceName>> {
         let mut interest: BTreeMap<PathBuf, BTreeSet<WorkspaceName>> = BTreeMap::new();
         for (name, workspace) in &config.workspaces {
             for file in workspace

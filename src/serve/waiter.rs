@@ -12,10 +12,7 @@ pub fn wait_and_become(command: &[String]) -> io::Error {
     };
     let mut byte = [0_u8; 1];
     // Unbuffered: `Stdin` would take more than its byte.
-    let input = io::stdin();
-    let read = rustix::io::read(&input, &mut byte);
-    drop(input);
-    match read {
+    match rustix::io::read(io::stdin(), &mut byte) {
         Ok(1) => std::process::Command::new(program).args(arguments).exec(),
         Ok(_) => io::Error::from(io::ErrorKind::UnexpectedEof),
         Err(errno) => errno.into(),

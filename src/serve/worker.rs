@@ -73,8 +73,6 @@ impl Default for Report {
 pub struct Handle {
     /// Look again.
     pub kick: Arc<Notify>,
-    /// What is wanted has changed: give up waiting for what was wanted before.
-    pub changed: Arc<Notify>,
     /// Rises with each request; the worker is busy while its report has served fewer.
     pub asked: Arc<AtomicU64>,
     /// Ends the worker, once nothing is left to look after.
@@ -132,7 +130,6 @@ impl<E: Engine> Worker<E> {
         let (report, receiver) = watch::channel(Report::new());
         let handle = Handle {
             kick: Arc::new(Notify::new()),
-            changed: Arc::new(Notify::new()),
             asked: Arc::default(),
             token,
             restart: Arc::default(),
@@ -167,14 +164,19 @@ impl<E: Engine> Worker<E> {
             tokio::select! {
                 () = token.cancelled() => return,
                 () = self.handle.kick.notified() => {}
-                () = self.handle.changed.notified() => {}
                 () = sleep => {}
             }
         }
     }
 
-    fn wanted(&self) -> Option<Workspace> {
-        self.context.desired.borrow().workspaces.get(&self.name).cloned()
+    /// Marks what is desired as seen, so that [`Self::superseded`] tells of what comes after.
+    fn wanted(&mut self) -> Option<Workspace> {
+        self.context
+            .desired
+            .borrow_and_update()
+            .workspaces
+            .get(&self.name)
+            .cloned()
     }
 
     /// Looks and acts until there is nothing to do. Says after how long to look again by itself.
@@ -188,7 +190,10 @@ impl<E: Engine> Worker<E> {
             let mut plan = plan::workspace(wanted.as_ref(), &seen, &image, &machine);
             self.restart_if_asked(&mut plan, &seen);
             self.note_death(wanted.as_ref(), &seen);
-            let pause = self.pause.as_ref().map(|pause| pause.until.saturating_duration_since(Instant::now()));
+            let pause = self
+                .pause
+                .as_ref()
+                .map(|pause| pause.until.saturating_duration_since(Instant::now()));
             if pause.is_some() {
                 plan.steps.retain(Step::takes_away);
             }
@@ -226,7 +231,10 @@ impl<E: Engine> Worker<E> {
         // The journal shows messages, not fields, unless it is asked for them: say it in both.
         tracing::warn!(workspace = %self.name, action, error = %Chain(&error), "{}: {}", self.name, Chain(&error));
         self.failures += 1;
-        self.pause = Some(Pause { until: Instant::now() + backoff(self.failures), why: error.trouble });
+        self.pause = Some(Pause {
+            until: Instant::now() + backoff(self.failures),
+            why: error.trouble,
+        });
     }
 
     /// A pause ends with its time, with a request, or when something else is wanted.
@@ -253,7 +261,7 @@ impl<E: Engine> Worker<E> {
             // Only these may take long, and giving them up leaves nothing half done: the next look sees what there is.
             Step::Start(_) | Step::AwaitReady => tokio::select! {
                 result = self.context.engine.apply(&self.name, step) => result,
-                () = self.handle.changed.notified() => return None,
+                () = superseded(&self.name, &mut self.context.desired, self.wanted.as_ref(), &self.handle.asked, self.serving) => return None,
                 () = token.cancelled() => return None,
             },
             _ => self.context.engine.apply(&self.name, step).await,
@@ -287,16 +295,27 @@ impl<E: Engine> Worker<E> {
                 self.alive.get_or_insert_with(Instant::now);
             }
             Fact::Known(Service::Absent) => {
-                let Some(born) = self.alive.take().filter(|_| wanted.is_some_and(Workspace::should_run)) else { return };
+                let Some(born) = self.alive.take().filter(|_| wanted.is_some_and(Workspace::should_run)) else {
+                    return;
+                };
                 self.deaths = if born.elapsed() > STEADY { 1 } else { self.deaths + 1 };
                 tracing::warn!(workspace = %self.name, deaths = self.deaths, "{}: the editor ended by itself", self.name);
                 if self.deaths > 1 {
                     let why = Trouble::new(
                         "editor-exited",
-                        format!("the editor ended {} times by itself; it is started again after a pause", self.deaths),
-                        format!("`csm logs {0}` shows its last words; `csm restart {0}` tries at once", self.name),
+                        format!(
+                            "the editor ended {} times by itself; it is started again after a pause",
+                            self.deaths
+                        ),
+                        format!(
+                            "`csm logs {0}` shows its last words; `csm restart {0}` tries at once",
+                            self.name
+                        ),
                     );
-                    self.pause = Some(Pause { until: Instant::now() + backoff(self.deaths - 1), why });
+                    self.pause = Some(Pause {
+                        until: Instant::now() + backoff(self.deaths - 1),
+                        why,
+                    });
                 }
             }
             _ => {}
@@ -351,7 +370,27 @@ impl<E: Engine> Worker<E> {
     }
 }
 
+/// Waits until something else is wanted than at the look under way, or was asked for after it.
+async fn superseded(
+    name: &WorkspaceName,
+    desired: &mut watch::Receiver<Arc<Desired>>,
+    wanted: Option<&Workspace>,
+    asked: &AtomicU64,
+    serving: u64,
+) {
+    while desired.changed().await.is_ok() {
+        if asked.load(Ordering::SeqCst) > serving || desired.borrow_and_update().workspaces.get(name) != wanted {
+            return;
+        }
+    }
+    std::future::pending::<()>().await;
+}
+
 /// The one state that the facts add up to; nothing when they could not be seen.
+#[expect(
+    clippy::match_same_arms,
+    reason = "the order of the lines is the rule, and it is read from top to bottom"
+)]
 fn state(
     wanted: Option<&Workspace>,
     service: &Fact<Service>,
@@ -366,13 +405,13 @@ fn state(
         Service::Running(_) if !should_run => State::Stopping,
         Service::Running(_) if seen.answers == Fact::Known(true) => State::Ready,
         Service::Running(_) if failed => State::Failed,
-        Service::Running(_) | Service::Starting => State::Starting,
         Service::Stopping => State::Stopping,
         Service::Absent if wanted.is_some_and(|workspace| !workspace.enabled) => State::Disabled,
         Service::Absent if !should_run => State::Stopped,
         Service::Absent if !plan.blocked.is_empty() => State::Blocked,
         Service::Absent if failed => State::Failed,
-        Service::Absent => State::Starting,
+        // Under way, or about to be.
+        Service::Running(_) | Service::Starting | Service::Absent => State::Starting,
     })
 }
 

@@ -379,3 +379,35 @@ certificate_key = "/etc/ssl/code/privkey.pem"
 
 [workspaces.dan]
 "#;
+
+#[test]
+fn doctor_works_without_a_daemon_and_every_finding_has_its_fix() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config.toml");
+    std::fs::write(&file, GOOD).unwrap();
+    let done = run(fake::program().args(["doctor", "--json", "--config"]).arg(&file));
+    let json: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
+    let findings = json["findings"].as_array().unwrap();
+    let said = |code: &str| {
+        findings
+            .iter()
+            .find(|finding| finding["code"] == code)
+            .map(|finding| &finding["severity"])
+    };
+    assert_eq!(said("configuration"), Some(&json!("ok")), "{json}");
+    assert_eq!(said("certificate-unreadable"), Some(&json!("fail")), "{json}");
+    assert_eq!(said("account-missing"), Some(&json!("fail")), "{json}");
+    assert!(said("kernel").is_some(), "{json}");
+    for finding in findings {
+        assert_eq!(finding["severity"] == "ok", finding["fix"] == "", "{finding}");
+    }
+    assert_eq!(done.code, 1, "an account is missing");
+    let text = run(fake::program().args(["doctor", "--config"]).arg(&file));
+    assert_eq!((text.code, text.stderr.as_str()), (1, ""));
+    assert!(
+        text.stdout
+            .contains("\nfail  dan: the account csm-dan does not exist\n      Fix: create it: "),
+        "{}",
+        text.stdout
+    );
+}

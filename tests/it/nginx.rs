@@ -1,10 +1,18 @@
 //! What the rendered files make a real nginx do, seen from visitors and from workspaces.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that can't go on has failed"
+)]
+
 use std::collections::BTreeMap;
 
+use code_server_multi::host::nginx::Proof;
 use edge::{DOMAIN, Edge};
 
 mod edge;
+mod publishing;
 mod stand_in;
 
 const WEBSOCKET: [&str; 7] = [
@@ -21,8 +29,18 @@ const SIGNED_IN: [&str; 2] = ["-H", "Cookie: a=1; __Host-csm=good; b=2"];
 #[tokio::test(flavor = "multi_thread")]
 async fn the_edge_as_visitors_and_workspaces_meet_it() {
     let edge = Edge::start().await;
-    probe_and_catch_all(&edge).await;
+    // dan and alice run, eve doesn't.
+    let workspaces = [
+        ("dan", Some(edge.tunnels[0])),
+        ("alice", Some(edge.tunnels[1])),
+        ("eve", None),
+    ];
+    let generation = edge.generation(&workspaces);
+    assert_eq!(edge.publisher.publish(&generation).await.unwrap().proof, Proof::Served);
+    assert_eq!(edge.probe().await.body.trim(), generation.digest());
+    catch_all(&edge).await;
     signing_in(&edge).await;
+    a_gateway_that_is_killed(&edge).await;
     refusals(&edge).await;
     headers(&edge).await;
     cookies(&edge).await;
@@ -35,16 +53,7 @@ async fn the_edge_as_visitors_and_workspaces_meet_it() {
     edge.stop().await;
 }
 
-async fn probe_and_catch_all(edge: &Edge) {
-    let reply = edge
-        .curl(
-            &[],
-            "http://localhost/",
-            &["--unix-socket", &edge.path("probe/probe.sock")],
-        )
-        .await;
-    assert_eq!((reply.status, reply.body.trim()), (200, edge.generation.as_str()));
-
+async fn catch_all(edge: &Edge) {
     let reply = edge.https("nobody", "/x.js", &[]).await;
     assert_eq!(
         (reply.status, reply.all("content-type")),
@@ -112,6 +121,16 @@ async fn signing_in(edge: &Edge) {
         (reply.status, reply.all("set-cookie")),
         (200, vec!["__Host-csm=renewed; Path=/; Secure; HttpOnly"])
     );
+}
+
+/// Its restart meets requests that it has taken already: they are asked again, whatever their method.
+async fn a_gateway_that_is_killed(edge: &Edge) {
+    let reply = edge
+        .https("dan", "/echo", &["-H", "Cookie: __Host-csm=good-crash"])
+        .await;
+    assert_eq!((reply.status, reply.seen_by().0.as_str()), (200, "editor"));
+    let reply = edge.https("dan", "/_csm/sign-in?crash", &["-d", "password=x"]).await;
+    assert_eq!((reply.status, reply.seen_by().2), (200, 10));
 }
 
 async fn refusals(edge: &Edge) {
@@ -306,9 +325,7 @@ async fn bodies(edge: &Edge) {
         assert_eq!((reply.status, reply.seen_by().2), (200, 50 << 20), "{extra:?}");
         // And refused without being read: the gateway's connections stay in step.
         arguments.drain(..2);
-        let t = std::time::Instant::now();
         let reply = edge.https("dan", "/upload", &arguments).await;
-        eprintln!("{extra:?} {} {:?}", reply.status, t.elapsed());
         assert_eq!((reply.status, reply.seen_by().2), (401, 0), "{extra:?}");
     }
 }
@@ -320,6 +337,14 @@ async fn away(edge: &Edge) {
     assert_eq!(reply.seen("x-csm-uri").as_deref(), Some("/a?b"));
     let reply = edge.https("eve", "/a?b", &[]).await;
     assert_eq!(reply.seen_by().1, "GET /_csm/denied");
+
+    // Neither editor nor gateway.
+    let reply = edge.https("eve", "/", &["-H", "Cookie: __Host-csm=good; gone=1"]).await;
+    assert_eq!(
+        (reply.status, reply.body.contains("doesn't answer")),
+        (503, true),
+        "{reply:?}"
+    );
 
     // Woken by the gateway: what has no body goes on as it was, the rest is sent again by the browser.
     let mut woken = tokio::task::JoinSet::new();
@@ -377,7 +402,7 @@ async fn tunnel(edge: &Edge) {
     let signed_in = ["-H", "Cookie: csm-alice=s1; csm-dan=good; a=1; csm-old=s2"];
     let reply = edge.tunnel("/echo", &signed_in).await;
     assert_eq!(reply.status, 200);
-    let host = format!("localhost:{}", edge.tunnel);
+    let host = format!("localhost:{}", edge.tunnels[0]);
     assert_eq!(reply.seen("host"), Some(host.clone()));
     // Two tunnels are configured, so two sessions are cut; a third left from earlier drops the cookies altogether.
     assert_eq!(reply.seen("cookie"), None);

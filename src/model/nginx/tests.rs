@@ -1,3 +1,5 @@
+//! The rendered texts, and what no value can do to them.
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -5,7 +7,8 @@ use std::time::Duration;
 use insta::assert_snapshot;
 use proptest::prelude::*;
 
-use super::{BASE_FILE, Generation, names_hash_bucket_size, render, workspace_of};
+use super::generation::{BASE_FILE, Generation, workspace_of};
+use super::{names_hash_bucket_size, render};
 use crate::model::config::{Apply, Config, Gateway, Image, Limits, Nginx, Pull, StartOnBoot, WorkspaceConfig};
 use crate::model::names::{AccountName, HostName, ImageRef, WorkspaceName};
 
@@ -30,7 +33,7 @@ fn workspace(name: &str, port: Option<u16>) -> (WorkspaceName, WorkspaceConfig) 
     (WorkspaceName::parse(name).unwrap(), config)
 }
 
-fn config(names: &[(&str, Option<u16>)]) -> Config {
+pub(crate) fn config(names: &[(&str, Option<u16>)]) -> Config {
     Config {
         domain: HostName::parse("code.example.org").unwrap(),
         workspace_base: "/var/lib/vscode".into(),
@@ -50,7 +53,7 @@ fn config(names: &[(&str, Option<u16>)]) -> Config {
             certificate_key: "/etc/cert/key.pem".into(),
         },
         gateway: Gateway {
-            session_lifetime: Duration::from_hours(24),
+            session_lifetime: Duration::from_secs(24 * 3600),
         },
         workspaces: names.iter().map(|(name, port)| workspace(name, *port)).collect(),
     }
@@ -181,10 +184,17 @@ fn parts_of_two_generations_together() {
     let new = render(&config(&[("dan", Some(8090)), ("eve", None), ("fay", None)]), true).unwrap();
     assert_eq!(new.changed_since(&old), [BASE_FILE, "dan.conf", "fay.conf"]);
     let mixed = new.on_top_of(&old, &["fay.conf".to_owned()]);
-    let names: Vec<&str> = mixed.files.keys().map(String::as_str).collect();
+    let names: Vec<&str> = mixed.files().map(|(name, _)| name).collect();
     assert_eq!(names, [BASE_FILE, "dan.conf", "eve.conf", "fay.conf"]);
     assert_eq!(mixed.changed_since(&old), ["fay.conf"]);
     assert_eq!(new.on_top_of(&old, &new.changed_since(&old)), new);
+}
+
+#[test]
+fn ports_that_files_need() {
+    let generation = render(&config(&[("dan", Some(8090)), ("eve", None)]), true).unwrap();
+    let ports = [BASE_FILE, "dan.conf", "eve.conf", "fay.conf"].map(|file| generation.tunnel_port(file));
+    assert_eq!(ports, [None, Some(8090), None, None]);
 }
 
 #[test]

@@ -7,26 +7,66 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use code_server_multi::host::nginx::{
+    JobResult, Publisher, RUNTIME_DIRECTORY, ReloadError, Reloader, Settings, UnitState,
+};
 use code_server_multi::model::config::{
     Apply, Config, Gateway, Image, Limits, Nginx, Pull, StartOnBoot, WorkspaceConfig,
 };
 use code_server_multi::model::names::{AccountName, HostName, ImageRef, WorkspaceName};
+use code_server_multi::model::nginx::generation::Generation;
 use code_server_multi::model::nginx::render;
+use nix::unistd::{Group, getegid};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
 use tokio::process::{Child, Command};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::stand_in;
 
 pub const DOMAIN: &str = "code.example.test";
 
-/// A running nginx with the files of three workspaces: dan (tunnel, runs), alice (tunnel, runs), eve (doesn't run).
+/// A running nginx, and what publishes files to it.
 pub struct Edge {
-    pub dir: tempfile::TempDir,
-    pub nginx: Child,
+    pub dir: TempDir,
     pub https: SocketAddr,
     pub redirect: u16,
-    pub tunnel: u16,
-    pub generation: String,
-    _stand_ins: tokio::task::JoinSet<()>,
+    /// Ports for tunnels: dan's and alice's.
+    pub tunnels: [u16; 2],
+    pub publisher: Publisher<Signals>,
+    knows_http2: bool,
+    nginx: Child,
+    _stand_ins: JoinSet<()>,
+}
+
+/// Reloads as nginx's unit does on NixOS and Debian: a test of the configuration, then a signal.
+pub struct Signals(PathBuf);
+
+impl Reloader for Signals {
+    async fn state(&self, _: &str) -> Result<UnitState, ReloadError> {
+        Ok(UnitState::Active)
+    }
+
+    async fn reload(&self, _: &str) -> Result<JobResult, ReloadError> {
+        let test = nginx(&self.0).arg("-t").output().await.unwrap();
+        let said = String::from_utf8_lossy(&test.stderr).into_owned();
+        if !test.status.success() {
+            return Ok(JobResult::Failed("failed".to_owned()));
+        }
+        assert!(!said.contains("[warn]"), "{said}");
+        let pid = std::fs::read_to_string(self.0.join("pid"))
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
+        kill_process(Pid::from_raw(pid).unwrap(), Signal::HUP).unwrap();
+        Ok(JobResult::Done)
+    }
+
+    async fn runtime_directories(&self, _: &str) -> Result<Vec<String>, ReloadError> {
+        Ok(vec![RUNTIME_DIRECTORY.to_owned()])
+    }
 }
 
 fn nginx_program() -> PathBuf {
@@ -78,7 +118,7 @@ fn workspace(name: &str, port: Option<u16>) -> (WorkspaceName, WorkspaceConfig) 
     (WorkspaceName::parse(name).unwrap(), config)
 }
 
-fn config(dir: &Path, https: SocketAddr, tunnels: [u16; 2]) -> Config {
+fn config(dir: &Path, https: SocketAddr, workspaces: &[(&str, Option<u16>)]) -> Config {
     Config {
         domain: HostName::parse(DOMAIN).unwrap(),
         workspace_base: "/var/lib/vscode".into(),
@@ -91,7 +131,7 @@ fn config(dir: &Path, https: SocketAddr, tunnels: [u16; 2]) -> Config {
         nginx: Nginx {
             snippet_dir: dir.join("snippets"),
             unit: "nginx.service".to_owned(),
-            group: "root".to_owned(),
+            group: Group::from_gid(getegid()).unwrap().expect("the group has a name").name,
             listen: vec![https],
             public_port: https.port(),
             // Everything that is special to nginx inside a quoted string or outside of one.
@@ -99,14 +139,9 @@ fn config(dir: &Path, https: SocketAddr, tunnels: [u16; 2]) -> Config {
             certificate_key: dir.join("key.pem"),
         },
         gateway: Gateway {
-            session_lifetime: Duration::from_hours(24),
+            session_lifetime: Duration::from_secs(24 * 3600),
         },
-        workspaces: [
-            workspace("dan", Some(tunnels[0])),
-            workspace("alice", Some(tunnels[1])),
-            workspace("eve", None),
-        ]
-        .into(),
+        workspaces: workspaces.iter().map(|(name, port)| workspace(name, *port)).collect(),
     }
 }
 
@@ -127,33 +162,18 @@ const HTTP: &str = "
     uwsgi_temp_path DIR/uwsgi;
     scgi_temp_path DIR/scgi;
     access_log off;
-    include DIR/current/*.conf;
+    include DIR/snippets/current/*.conf;
     server { listen 127.0.0.1:ADMIN; server_name admin.example.test; return 200 admin; }
 ";
 
 impl Edge {
+    /// nginx with an admin's configuration and none of ours, and stand-ins for the gateway and two workspaces.
     pub async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path();
-        let [https, redirect, tunnel, other_tunnel, admin] = [(); 5].map(|()| free_port());
-        let https = SocketAddr::from((Ipv4Addr::LOCALHOST, https));
-        let config = config(path, https, [tunnel, other_tunnel]);
-        certificate(&config).await;
-        for name in ["current", "run/front", "run/gateway", "probe"] {
+        let [https, redirect, dan, alice, admin] = [(); 5].map(|()| free_port());
+        for name in ["snippets", "run/front", "run/gateway", "probe"] {
             std::fs::create_dir_all(path.join(name)).unwrap();
-        }
-
-        let generation = render(&config, true).unwrap();
-        let keep_http2 = knows_http2_directive().await;
-        for (name, text) in generation.files() {
-            let mut text = text
-                .replace("/run/code-server-multi-nginx", path.join("probe").to_str().unwrap())
-                .replace("/run/code-server-multi", path.join("run").to_str().unwrap())
-                .replace("127.0.0.1:80;", &format!("127.0.0.1:{redirect};"));
-            if !keep_http2 {
-                text = text.replace("    http2 on;\n", "");
-            }
-            std::fs::write(path.join("current").join(name), text).unwrap();
         }
         let user = if rustix::process::geteuid().is_root() {
             "user root root;"
@@ -164,48 +184,68 @@ impl Edge {
             .replace("DIR", path.to_str().unwrap())
             .replace("ADMIN", &admin.to_string());
         let text = format!(
-            "{user} daemon off; worker_processes 2; pid {0}/pid; error_log {0}/error.log; events {{}} http {{ {http} }}",
+            "{user} daemon off; worker_processes 1; pid {0}/pid; error_log {0}/error.log; events {{}} http {{ {http} }}",
             path.display()
         );
         std::fs::write(path.join("nginx.conf"), text).unwrap();
 
-        let mut stand_ins = tokio::task::JoinSet::new();
+        let mut stand_ins = JoinSet::new();
         stand_ins.spawn(stand_in::gateway(path.join("run/gateway/http.sock")));
         for name in ["dan", "alice"] {
             stand_ins.spawn(stand_in::editor(path.join(format!("run/front/{name}.sock"))));
         }
-        let test = nginx(path).arg("-t").output().await.unwrap();
-        let said = String::from_utf8_lossy(&test.stderr).into_owned();
-        assert!(test.status.success(), "{said}");
-        assert!(!said.contains("[warn]"), "{said}");
-        let nginx = nginx(path).kill_on_drop(true).spawn().unwrap();
+        let https = SocketAddr::from((Ipv4Addr::LOCALHOST, https));
+        let config = config(path, https, &[]);
+        certificate(&config).await;
+        let mut settings = Settings::new(&config.nginx);
+        settings.probe_socket = path.join("probe/probe.sock");
         let edge = Self {
+            publisher: Publisher::new(settings, Signals(path.to_owned())),
+            knows_http2: knows_http2_directive().await,
+            nginx: nginx(path).spawn().expect("nginx is installed (apt install nginx)"),
             dir,
-            nginx,
             https,
             redirect,
-            tunnel,
-            generation: generation.digest().to_owned(),
+            tunnels: [dan, alice],
             _stand_ins: stand_ins,
         };
-        let answers = async {
-            while edge
-                .curl(
-                    &[],
-                    "http://localhost/",
-                    &["--unix-socket", &edge.path("probe/probe.sock")],
-                )
-                .await
-                .status
-                == 0
-            {
+        // The signal handlers are there before the pid file is.
+        let started = async {
+            while !edge.dir.path().join("pid").exists() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), answers)
+        timeout(Duration::from_secs(20), started)
             .await
-            .expect("nginx answers within 20 s");
+            .expect("nginx starts within 20 s");
         edge
+    }
+
+    /// The files for workspaces and their tunnels' ports, with paths and port 80 moved to where a test may use them.
+    pub fn generation(&self, workspaces: &[(&str, Option<u16>)]) -> Generation {
+        let rendered = render(&config(self.dir.path(), self.https, workspaces), true).unwrap();
+        let adapt = |(name, text): (&str, String)| {
+            let mut text = text
+                .replace(rendered.digest(), "@GENERATION@")
+                .replace("/run/code-server-multi-nginx", &self.path("probe"))
+                .replace("/run/code-server-multi", &self.path("run"))
+                .replace("127.0.0.1:80;", &format!("127.0.0.1:{};", self.redirect));
+            if !self.knows_http2 {
+                text = text.replace("    http2 on;\n", "");
+            }
+            (name.to_owned(), text)
+        };
+        Generation::new(rendered.files().map(adapt).collect())
+    }
+
+    /// What nginx answers on its probe socket.
+    pub async fn probe(&self) -> Reply {
+        self.curl(
+            &[],
+            "http://localhost/",
+            &["--unix-socket", &self.path("probe/probe.sock")],
+        )
+        .await
     }
 
     pub fn path(&self, name: &str) -> String {
@@ -222,7 +262,7 @@ impl Edge {
     }
 
     pub async fn tunnel(&self, path: &str, arguments: &[&str]) -> Reply {
-        self.curl(&[], &format!("http://localhost:{}{path}", self.tunnel), arguments)
+        self.curl(&[], &format!("http://localhost:{}{path}", self.tunnels[0]), arguments)
             .await
     }
 
@@ -248,19 +288,24 @@ impl Edge {
     }
 
     pub async fn stop(mut self) {
-        let pid = rustix::process::Pid::from_raw(self.nginx.id().unwrap().cast_signed()).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let pid = Pid::from_raw(self.nginx.id().unwrap().cast_signed()).unwrap();
+        kill_process(pid, Signal::TERM).unwrap();
         self.nginx.wait().await.unwrap();
     }
 }
 
 impl Drop for Edge {
+    #[expect(clippy::print_stderr, reason = "what nginx said belongs to a failure")]
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!(
                 "{}",
                 std::fs::read_to_string(self.path("error.log")).unwrap_or_default()
             );
+        }
+        // Not SIGKILL, as a dropped child gets: nginx's workers would outlive it.
+        if let Some(pid) = self.nginx.id().and_then(|pid| Pid::from_raw(pid.cast_signed())) {
+            let _ = kill_process(pid, Signal::TERM);
         }
     }
 }
@@ -274,7 +319,7 @@ fn nginx(dir: &Path) -> Command {
         .arg(dir.join("error.log"))
         .arg("-c")
         .arg(dir.join("nginx.conf"));
-    command.stdin(Stdio::null());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command
 }
 

@@ -1,8 +1,10 @@
 //! Gateway and editor as far as nginx can tell. Both answer with what they were sent.
 
-use std::convert::Infallible;
+use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
@@ -16,17 +18,37 @@ type Reply = Response<Full<Bytes>>;
 
 pub async fn gateway(socket: PathBuf) {
     let front = socket.parent().unwrap().parent().unwrap().join("front");
-    serve(&socket, move |request| answer_as_gateway(request, front.clone())).await;
+    let crashes = Arc::new(Mutex::new(BTreeMap::<String, u32>::new()));
+    serve(&socket, move |request| {
+        let (front, crashes) = (front.clone(), crashes.clone());
+        async move {
+            let path = request.uri().path().to_owned();
+            // Killed in the middle of a request: of one on a kept connection and of one on a new connection.
+            if cookie(&request).contains("crash") || request.uri().query() == Some("crash") {
+                let mut crashes = crashes.lock().unwrap();
+                let count = crashes.entry(path.clone()).or_default();
+                *count += 1;
+                if *count <= 2 {
+                    return None;
+                }
+            }
+            if path == "/_csm/away" && cookie(&request).contains("gone=1") {
+                return None;
+            }
+            Some(answer_as_gateway(request, front).await)
+        }
+    })
+    .await;
 }
 
 pub async fn editor(socket: PathBuf) {
-    serve(&socket, answer_as_editor).await;
+    serve(&socket, async |request| Some(answer_as_editor(request).await)).await;
 }
 
 async fn serve<F, A>(socket: &Path, answer: F)
 where
     F: Fn(Request<Incoming>) -> A + Clone + Send + 'static,
-    A: Future<Output = Reply> + Send + 'static,
+    A: Future<Output = Option<Reply>> + Send + 'static,
 {
     let listener = UnixListener::bind(socket).unwrap();
     let mut connections = tokio::task::JoinSet::new();
@@ -36,7 +58,7 @@ where
         connections.spawn(async move {
             let service = service_fn(move |request| {
                 let answer = answer.clone();
-                async move { Ok::<_, Infallible>(answer(request).await) }
+                async move { answer(request).await.ok_or_else(|| io::Error::other("killed")) }
             });
             let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
             let _ = connection.with_upgrades().await;
