@@ -22,7 +22,7 @@ pub const RUNTIME_DIRECTORY: &str = "code-server-multi-nginx";
 
 /// Code and remedy where nginx's unit lacks the drop-in: a reload is then only known by its job's result.
 pub const DROP_IN_MISSING: (&str, &str) = (
-    "nginx-dropin-missing",
+    "nginx-drop-in-missing",
     "install nginx.service.d/code-server-multi.conf, then systemctl daemon-reload and systemctl restart nginx",
 );
 

@@ -383,7 +383,7 @@ async fn superseded(
             return;
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// The one state that the facts add up to; nothing when they could not be seen.
