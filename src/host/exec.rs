@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe::{Receiver, Sender};
 
-use crate::host::systemd::{Systemd, SystemdError};
+use crate::host::systemd::{Systemd, SystemdError, number};
 use crate::model::desired::{Machine, Workspace};
 use crate::model::podman;
 use crate::model::systemd::{UnitSpec, Value, exec};
@@ -40,7 +40,6 @@ pub async fn run(
     workspace: &Workspace,
     command: &[String],
     terminal: bool,
-    id: u64,
     deadline: Duration,
 ) -> Result<String, ExecError> {
     let own = std::env::current_exe().map_err(ExecError::Own)?;
@@ -53,7 +52,7 @@ pub async fn run(
     let places = machine.layout.of(&workspace.name);
     let spec = UnitSpec {
         // Two hyphens: no workspace's own unit is ever called that.
-        name: format!("csm-{}--exec-{id}.service", workspace.name),
+        name: format!("csm-{}--exec-{}.service", workspace.name, number()),
         properties: vec![
             (
                 "Description",

@@ -2,7 +2,6 @@
 //! place where errors become statuses.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -31,9 +30,6 @@ use crate::serve::http::Peer;
 
 /// `csm test` as a whole.
 const TEST: Duration = Duration::from_secs(60);
-
-/// Numbers units that serve one request.
-static REQUESTS: AtomicU64 = AtomicU64::new(1);
 
 /// What only the real host can answer.
 #[derive(Clone)]
@@ -201,9 +197,7 @@ async fn logs<E: Engine>(
 ) -> Result<Response, Refusal> {
     let name = known(&app, &name)?;
     let engine = host.ok_or(Refusal::NoRoute)?.engine;
-    let log = engine
-        .log(&name, query.lines.min(100_000), query.follow, next_number())
-        .await?;
+    let log = engine.log(&name, query.lines.min(100_000), query.follow).await?;
     let lines = stream::unfold(log, |mut log| async move {
         let entry = log.next().await?;
         let at = jiff::Timestamp::from_microsecond(entry.at)
@@ -241,12 +235,8 @@ async fn test<E: Engine>(
         });
     }
     let shell = |script: &str| vec!["sh".to_owned(), "-c".to_owned(), script.to_owned()];
-    let printed = engine
-        .exec(workspace, &shell(probe::SCRIPT), false, next_number(), TEST)
-        .await?;
-    let terminal = engine
-        .exec(workspace, &shell(probe::TERMINAL), true, next_number(), TEST)
-        .await?;
+    let printed = engine.exec(workspace, &shell(probe::SCRIPT), false, TEST).await?;
+    let terminal = engine.exec(workspace, &shell(probe::TERMINAL), true, TEST).await?;
     let mut checks = probe::read(&printed);
     let mut terminal = probe::read(&terminal);
     if terminal.is_empty() {
@@ -261,11 +251,6 @@ async fn test<E: Engine>(
     Ok(Json(api::TestReport {
         checks: checks.into_iter().map(wire).collect(),
     }))
-}
-
-fn next_number() -> u64 {
-    // A restarted daemon counts from the start again, and a unit of its predecessor may still be there.
-    u64::from(std::process::id()) << 20 | (REQUESTS.fetch_add(1, Ordering::Relaxed) & 0xf_ffff)
 }
 
 /// A name that the configuration or the host knows.

@@ -338,6 +338,14 @@ async fn away(edge: &Edge) {
     let reply = edge.https("eve", "/a?b", &[]).await;
     assert_eq!(reply.seen_by().1, "GET /_csm/denied");
 
+    // Neither editor nor gateway.
+    let reply = edge.https("eve", "/", &["-H", "Cookie: __Host-csm=good; gone=1"]).await;
+    assert_eq!(
+        (reply.status, reply.body.contains("doesn't answer")),
+        (503, true),
+        "{reply:?}"
+    );
+
     // Woken by the gateway: what has no body goes on as it was, the rest is sent again by the browser.
     let mut woken = tokio::task::JoinSet::new();
     woken.spawn(stand_in::editor(edge.dir.path().join("run/front/eve.sock.later")));

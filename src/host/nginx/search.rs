@@ -2,7 +2,7 @@
 
 use super::store::Link;
 use super::{Culprit, NginxError, Publisher, Reloader};
-use crate::model::nginx::{BASE_FILE, Generation, workspace_of};
+use crate::model::nginx::generation::{BASE_FILE, Generation, workspace_of};
 
 /// Trials before the rest is held back untried.
 const MAX_TRIALS: usize = 24;

@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-use crate::model::nginx::Generation;
+use crate::model::nginx::generation::Generation;
 
 /// A step that failed.
 #[derive(Debug, thiserror::Error)]

@@ -1,3 +1,5 @@
+//! The rendered texts, and what no value can do to them.
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -5,7 +7,8 @@ use std::time::Duration;
 use insta::assert_snapshot;
 use proptest::prelude::*;
 
-use super::{BASE_FILE, Generation, names_hash_bucket_size, render, workspace_of};
+use super::generation::{BASE_FILE, Generation, workspace_of};
+use super::{names_hash_bucket_size, render};
 use crate::model::config::{Apply, Config, Gateway, Image, Limits, Nginx, Pull, StartOnBoot, WorkspaceConfig};
 use crate::model::names::{AccountName, HostName, ImageRef, WorkspaceName};
 
@@ -181,7 +184,7 @@ fn parts_of_two_generations_together() {
     let new = render(&config(&[("dan", Some(8090)), ("eve", None), ("fay", None)]), true).unwrap();
     assert_eq!(new.changed_since(&old), [BASE_FILE, "dan.conf", "fay.conf"]);
     let mixed = new.on_top_of(&old, &["fay.conf".to_owned()]);
-    let names: Vec<&str> = mixed.files.keys().map(String::as_str).collect();
+    let names: Vec<&str> = mixed.files().map(|(name, _)| name).collect();
     assert_eq!(names, [BASE_FILE, "dan.conf", "eve.conf", "fay.conf"]);
     assert_eq!(mixed.changed_since(&old), ["fay.conf"]);
     assert_eq!(new.on_top_of(&old, &new.changed_since(&old)), new);

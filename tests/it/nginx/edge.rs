@@ -14,7 +14,8 @@ use code_server_multi::model::config::{
     Apply, Config, Gateway, Image, Limits, Nginx, Pull, StartOnBoot, WorkspaceConfig,
 };
 use code_server_multi::model::names::{AccountName, HostName, ImageRef, WorkspaceName};
-use code_server_multi::model::nginx::{Generation, render};
+use code_server_multi::model::nginx::generation::Generation;
+use code_server_multi::model::nginx::render;
 use nix::unistd::{Group, getegid};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -183,7 +184,7 @@ impl Edge {
             .replace("DIR", path.to_str().unwrap())
             .replace("ADMIN", &admin.to_string());
         let text = format!(
-            "{user} daemon off; worker_processes 2; pid {0}/pid; error_log {0}/error.log; events {{}} http {{ {http} }}",
+            "{user} daemon off; worker_processes 1; pid {0}/pid; error_log {0}/error.log; events {{}} http {{ {http} }}",
             path.display()
         );
         std::fs::write(path.join("nginx.conf"), text).unwrap();
@@ -201,10 +202,7 @@ impl Edge {
         let edge = Self {
             publisher: Publisher::new(settings, Signals(path.to_owned())),
             knows_http2: knows_http2_directive().await,
-            nginx: nginx(path)
-                .kill_on_drop(true)
-                .spawn()
-                .expect("nginx is installed (apt install nginx)"),
+            nginx: nginx(path).spawn().expect("nginx is installed (apt install nginx)"),
             dir,
             https,
             redirect,
@@ -305,6 +303,10 @@ impl Drop for Edge {
                 std::fs::read_to_string(self.path("error.log")).unwrap_or_default()
             );
         }
+        // Not SIGKILL, as a dropped child gets: nginx's workers would outlive it.
+        if let Some(pid) = self.nginx.id().and_then(|pid| Pid::from_raw(pid.cast_signed())) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
     }
 }
 
@@ -317,7 +319,7 @@ fn nginx(dir: &Path) -> Command {
         .arg(dir.join("error.log"))
         .arg("-c")
         .arg(dir.join("nginx.conf"));
-    command.stdin(Stdio::null());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command
 }
 

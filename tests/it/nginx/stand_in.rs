@@ -1,6 +1,6 @@
 //! Gateway and editor as far as nginx can tell. Both answer with what they were sent.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -18,13 +18,21 @@ type Reply = Response<Full<Bytes>>;
 
 pub async fn gateway(socket: PathBuf) {
     let front = socket.parent().unwrap().parent().unwrap().join("front");
-    let crashed = Arc::new(Mutex::new(BTreeSet::new()));
+    let crashes = Arc::new(Mutex::new(BTreeMap::<String, u32>::new()));
     serve(&socket, move |request| {
-        let (front, crashed) = (front.clone(), crashed.clone());
+        let (front, crashes) = (front.clone(), crashes.clone());
         async move {
-            // Killed in the middle of a request, once for each path.
-            let dies = cookie(&request).contains("crash") || request.uri().query() == Some("crash");
-            if dies && crashed.lock().unwrap().insert(request.uri().path().to_owned()) {
+            let path = request.uri().path().to_owned();
+            // Killed in the middle of a request: of one on a kept connection and of one on a new connection.
+            if cookie(&request).contains("crash") || request.uri().query() == Some("crash") {
+                let mut crashes = crashes.lock().unwrap();
+                let count = crashes.entry(path.clone()).or_default();
+                *count += 1;
+                if *count <= 2 {
+                    return None;
+                }
+            }
+            if path == "/_csm/away" && cookie(&request).contains("gone=1") {
                 return None;
             }
             Some(answer_as_gateway(request, front).await)
