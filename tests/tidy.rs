@@ -1,6 +1,8 @@
 //! TIDY: rules about the repository itself that no compiler knows: which room may know which, what stays pure, what the
 //! documents promise. Each check is a function over texts, with a bad sample beside it that it must catch.
 
+#[path = "tidy/codes.rs"]
+mod codes;
 #[path = "tidy/documents.rs"]
 mod documents;
 #[path = "tidy/sources.rs"]
@@ -141,4 +143,35 @@ fn examples_of_whole_configurations_are_right() {
 fn documented_defaults_are_the_defaults() {
     let text = std::fs::read_to_string(root().join("docs/configuration.md")).unwrap();
     assert_none(&documents::defaults(&text));
+}
+
+#[test]
+fn every_code_is_documented() {
+    let text = std::fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let mut found = std::collections::BTreeSet::new();
+    let mut complaints = Vec::new();
+    for file in files() {
+        let (of_file, unread) = codes::in_source(&file);
+        found.extend(of_file);
+        complaints.extend(unread);
+    }
+    complaints.extend(codes::compare(&found, &codes::in_document(&text)));
+    assert_none(&complaints);
+}
+
+#[test]
+fn every_crate_is_used_and_says_why_it_is_there() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
+    let all = files();
+    let used = |name: &str| {
+        let is_used = |file: &File| {
+            file.is("rs") && (file.text.contains(&format!("{name}::")) || file.text.contains(&format!("{name}!")))
+        };
+        all.iter().any(is_used)
+    };
+    assert_none(&codes::crates(
+        &read("Cargo.toml"),
+        &read("docs/architecture.md"),
+        &used,
+    ));
 }

@@ -22,13 +22,30 @@ pub(crate) fn fact<T, E: std::error::Error + 'static>(looked: Result<T, E>) -> F
     }
 }
 
-pub(crate) fn mounts(rows: &[Row], places: &Places) -> BTreeMap<Mount, String> {
+/// The mounts that are up, by what they were made from. One whose source has since been replaced by another directory of
+/// the same name, as by a restored backup, shows what nobody sees any more: it is told as made from nothing.
+pub(crate) fn mounts(rows: &[Row], places: &Places, home: Option<&Path>, store: &Path) -> BTreeMap<Mount, String> {
     let up = |mount: &Mount| {
         let name = mount.unit_name(places);
         let row = rows.iter().find(|row| row.name == name && row.active == "active")?;
-        Some((*mount, row.description.clone()))
+        let stale = match mount {
+            Mount::Data => home.is_some_and(|home| !same_directory(home, &places.data_view)),
+            Mount::Images => !same_directory(store, &places.images_view),
+            Mount::Run => false,
+        };
+        Some((*mount, if stale { String::new() } else { row.description.clone() }))
     };
     MOUNTS.iter().filter_map(up).collect()
+}
+
+/// Whether both paths lead to one directory. What can't be looked at is not called different.
+fn same_directory(one: &Path, other: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let id = |path: &Path| std::fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()));
+    match (id(one), id(other)) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => true,
+    }
 }
 
 /// IPAddressDeny= as it is in force, sorted.

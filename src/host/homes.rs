@@ -57,7 +57,15 @@ fn own_places(workspace: &Workspace, account: &Account, machine: &Machine, make:
         (&places.mounts, passage),
         (&places.images_view, Access::root(0o755)),
         (&places.data_view, Access::root(0o755)),
-        (&places.secrets, Access::root(0o711)),
+        // The entrypoint lists it, as the container's user.
+        (
+            &places.secrets,
+            Access {
+                uid: 0,
+                gid: account.inner_gid(),
+                mode: 0o750,
+            },
+        ),
         (&places.run, Access::root(0o755)),
     ];
     let texts = [
@@ -118,7 +126,7 @@ fn home_parts(workspace: &Workspace, account: &Account, make: bool) -> Result<()
     };
     if make && !base_path.is_dir() {
         std::fs::create_dir_all(base_path).doing("make", base_path)?;
-        files::ensure_directory(base_path, Access::root(0o711))?;
+        files::ensure_directory(base_path, Access::root(0o700))?;
     }
     let base = match files::open_directory(base_path) {
         Err(error) if error.source.kind() == io::ErrorKind::NotFound => return Err(Stop::Missing),

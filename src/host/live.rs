@@ -198,10 +198,11 @@ impl Engine for LiveEngine {
 
     async fn observe(&self, name: &WorkspaceName, wanted: Option<&Workspace>) -> Sighting {
         let places = self.places(name);
+        let home = wanted.map(|workspace| workspace.home.as_path());
         let (service, mounts) = match self.rows(name, &places).await {
             Ok(rows) => (
                 fact(self.service(&rows, name).await),
-                Fact::Known(mounts(&rows, &places)),
+                Fact::Known(mounts(&rows, &places, home, &self.machine.layout.image_store())),
             ),
             Err(error) => {
                 let why = systemd::Chain(&error).to_string();

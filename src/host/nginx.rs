@@ -9,9 +9,10 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use crate::model::names::WorkspaceName;
-use crate::model::nginx::{BASE_FILE, Generation, PROBE_SOCKET, workspace_of};
+use crate::model::nginx::{Generation, PROBE_SOCKET};
 
 pub mod probe;
+mod search;
 pub mod store;
 
 use store::{Link, Store, StoreError};
@@ -21,12 +22,10 @@ pub const RUNTIME_DIRECTORY: &str = "code-server-multi-nginx";
 
 /// Code and remedy where nginx's unit lacks the drop-in: a reload is then only known by its job's result.
 pub const DROP_IN_MISSING: (&str, &str) = (
-    "nginx-dropin-missing",
+    "nginx-drop-in-missing",
     "install nginx.service.d/code-server-multi.conf, then systemctl daemon-reload and systemctl restart nginx",
 );
 
-/// Trials to find the files at fault; what is untested after them is held back too.
-const MAX_TRIALS: usize = 24;
 /// nginx needs some 100 ms to put new workers in place.
 const POLL: Duration = Duration::from_millis(25);
 
@@ -36,6 +35,11 @@ pub trait Reloader {
 
     /// `ReloadUnit(unit, "replace")` and the result of its job.
     fn reload(&self, unit: &str) -> impl Future<Output = Result<JobResult, ReloadError>> + Send;
+
+    /// What nginx said when its last reload failed, one line: a hint for people, so nothing when it can't be had.
+    fn complaint(&self, _unit: &str) -> impl Future<Output = Option<String>> + Send {
+        std::future::ready(None)
+    }
 
     /// The unit's `RuntimeDirectory=`, names below /run.
     fn runtime_directories(&self, unit: &str) -> impl Future<Output = Result<Vec<String>, ReloadError>> + Send;
@@ -129,6 +133,9 @@ pub struct Culprit {
     pub file: String,
     /// Nothing for the file that all workspaces share.
     pub workspace: Option<WorkspaceName>,
+    /// The loopback port that it needs: the one thing of a workspace's own that can be taken.
+    pub port: Option<u16>,
+    pub reason: String,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -145,7 +152,7 @@ pub enum NginxError {
     },
     #[error(transparent)]
     Systemd(#[from] ReloadError),
-    #[error("nginx refuses {}", files(culprits))]
+    #[error("nginx refuses {}", complaints(culprits))]
     Refused {
         culprits: Vec<Culprit>,
         /// The generation that nginx serves instead: all that it takes of the new one.
@@ -176,14 +183,7 @@ impl NginxError {
                 "systemd-unreachable",
                 "see systemctl status and journalctl -u dbus".to_owned(),
             ),
-            Self::Refused { culprits, .. } => (
-                "nginx-snippet-refused",
-                format!(
-                    "see journalctl -u nginx for why it refuses {}: often a port that is taken, or a certificate that it \
-                     can't read; mended by itself once the cause is gone",
-                    files(culprits)
-                ),
-            ),
+            Self::Refused { culprits, .. } => ("nginx-snippet-refused", refused_remedy(culprits)),
             Self::Foreign { .. } => (
                 "nginx-config-foreign",
                 "run nginx -t and mend what it names; the workspaces are served as before, changes to them follow then"
@@ -199,12 +199,31 @@ impl NginxError {
     }
 }
 
-fn files(culprits: &[Culprit]) -> String {
-    culprits
+fn complaints(culprits: &[Culprit]) -> String {
+    let each: Vec<String> = culprits
         .iter()
-        .map(|culprit| culprit.file.as_str())
-        .collect::<Vec<_>>()
-        .join(", ")
+        .map(|Culprit { file, reason, .. }| format!("{file} ({reason})"))
+        .collect();
+    each.join(", ")
+}
+
+fn refused_remedy(culprits: &[Culprit]) -> String {
+    let ports: Vec<String> = culprits
+        .iter()
+        .filter_map(|culprit| culprit.port)
+        .map(|port| port.to_string())
+        .collect();
+    let cause = if culprits.iter().any(|culprit| culprit.workspace.is_none()) {
+        "often a certificate that it can't read".to_owned()
+    } else if ports.is_empty() {
+        "see its line in the journal".to_owned()
+    } else {
+        format!(
+            "see with ss -ltnp who has port {} on 127.0.0.1, or configure another",
+            ports.join(", ")
+        )
+    };
+    format!("find the cause with journalctl -u nginx: {cause}; everything follows by itself once it is gone")
 }
 
 /// One nginx.
@@ -219,14 +238,6 @@ struct Refusal {
     wanted: String,
     in_force: String,
     culprits: Vec<Culprit>,
-}
-
-/// Files that are tried together.
-struct Part {
-    names: Vec<String>,
-    fails: bool,
-    /// The first half of a part that fails: when it passes, the second, next in line, is what fails.
-    is_first: bool,
 }
 
 impl<R: Reloader + Sync> Publisher<R> {
@@ -342,15 +353,8 @@ impl<R: Reloader + Sync> Publisher<R> {
                 in_force: known.in_force.clone(),
             });
         }
-        let (in_force, names) = self.largest_good(wanted, &before).await?;
+        let (in_force, culprits) = self.largest_good(wanted, &before, reason).await?;
         self.settle(&in_force, &before).await?;
-        let culprits: Vec<Culprit> = names
-            .into_iter()
-            .map(|file| Culprit {
-                workspace: workspace_of(&file),
-                file,
-            })
-            .collect();
         let in_force = in_force.digest().to_owned();
         *refusal = Some(Refusal {
             wanted: digest,
@@ -415,7 +419,10 @@ impl<R: Reloader + Sync> Publisher<R> {
         } = &self.settings;
         match timeout(*job_deadline, self.reloader.reload(unit)).await {
             Err(_) => return Ok(Err(format!("the reload took more than {} s", job_deadline.as_secs()))),
-            Ok(Ok(JobResult::Failed(word))) => return Ok(Err(format!("the reload job ended with {word}"))),
+            Ok(Ok(JobResult::Failed(word))) => {
+                let said = self.reloader.complaint(unit).await;
+                return Ok(Err(said.unwrap_or_else(|| format!("the reload job ended with {word}"))));
+            }
             Ok(Ok(JobResult::Done)) => {}
             Ok(Err(error)) => return Err(error.into()),
         }
@@ -439,89 +446,6 @@ impl<R: Reloader + Sync> Publisher<R> {
             }
             sleep(POLL).await;
         }
-    }
-
-    /// The largest part of `wanted` that nginx takes, in force when this returns, and the files that aren't in it.
-    async fn largest_good(
-        &self,
-        wanted: &Generation,
-        before: &Generation,
-    ) -> Result<(Generation, Vec<String>), NginxError> {
-        let empty = Generation::empty();
-        let base = [BASE_FILE.to_owned()];
-        let mut older = before;
-        let mut remaining = wanted.changed_since(before);
-        let mut taken = Vec::new();
-        let unchanged = self.attempt(before, before).await?;
-        if let Some(place) = remaining.iter().position(|name| name == BASE_FILE) {
-            taken.push(remaining.remove(place));
-            if unchanged.is_err() || self.attempt(&wanted.on_top_of(older, &base), before).await?.is_err() {
-                // Old files may need what the old base defined, or a certificate that is gone: all anew then.
-                older = &empty;
-                remaining = wanted
-                    .changed_since(&empty)
-                    .into_iter()
-                    .filter(|name| name != BASE_FILE)
-                    .collect();
-                if self.attempt(&wanted.on_top_of(older, &base), before).await?.is_err() {
-                    unchanged.map_err(|reason| self.foreign(reason))?;
-                    self.attempt(before, before)
-                        .await?
-                        .map_err(|reason| self.foreign(reason))?;
-                    return Ok((before.clone(), base.into()));
-                }
-            }
-        } else {
-            unchanged.map_err(|reason| self.foreign(reason))?;
-        }
-
-        let mut refused = Vec::new();
-        let mut trials = 0;
-        // All of it is known to fail on top of what is taken: that was `wanted`.
-        let mut parts = vec![Part {
-            names: remaining,
-            fails: true,
-            is_first: false,
-        }];
-        while let Some(mut part) = parts.pop() {
-            if part.names.is_empty() {
-                continue;
-            }
-            if !part.fails {
-                trials += 1;
-                let more: Vec<String> = taken.iter().chain(&part.names).cloned().collect();
-                if trials <= MAX_TRIALS && self.attempt(&wanted.on_top_of(older, &more), before).await?.is_ok() {
-                    taken = more;
-                    if part.is_first
-                        && let Some(second) = parts.last_mut()
-                    {
-                        second.fails = true;
-                    }
-                    continue;
-                }
-            }
-            if part.names.len() == 1 || trials > MAX_TRIALS {
-                refused.append(&mut part.names);
-            } else {
-                let second = part.names.split_off(part.names.len() / 2);
-                parts.push(Part {
-                    names: second,
-                    fails: false,
-                    is_first: false,
-                });
-                parts.push(Part {
-                    names: part.names,
-                    fails: false,
-                    is_first: true,
-                });
-            }
-        }
-        refused.sort();
-        let best = wanted.on_top_of(older, &taken);
-        self.attempt(&best, before)
-            .await?
-            .map_err(|reason| self.foreign(reason))?;
-        Ok((best, refused))
     }
 
     fn foreign(&self, reason: String) -> NginxError {

@@ -124,6 +124,18 @@ impl Generation {
             .is_some_and(|text| text.contains(PROBE_ANSWER))
     }
 
+    /// The loopback port that a file needs for its tunnel.
+    pub fn tunnel_port(&self, file: &str) -> Option<u16> {
+        let listens = |line: &str| {
+            line.trim()
+                .strip_prefix("listen 127.0.0.1:")?
+                .strip_suffix(" default_server;")?
+                .parse()
+                .ok()
+        };
+        self.files.get(file)?.lines().find_map(listens)
+    }
+
     /// File names and the texts to write.
     pub fn files(&self) -> impl Iterator<Item = (&str, String)> {
         let answer = PROBE_ANSWER.replace("@GENERATION@", &self.digest);

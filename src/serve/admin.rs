@@ -118,17 +118,7 @@ async fn start<E: Engine>(
     Extension(peer): Extension<Peer>,
     Path(name): Path<String>,
 ) -> Result<Json<api::WorkspaceStatus>, Refusal> {
-    let name = known(&app, &name)?;
-    tracing::info!(workspace = %name, uid = peer.uid, "{name}: start asked for by user {}", peer.uid);
-    if app
-        .controller
-        .config()
-        .workspaces
-        .get(&name)
-        .is_some_and(|own| !own.enabled)
-    {
-        return Err(Refusal::Disabled(name.to_string()));
-    }
+    let name = asked(&app, &name, peer, "start")?;
     app.controller.intend(&name, true, "csm start")?;
     status_of(&app, &name)
 }
@@ -138,8 +128,7 @@ async fn stop<E: Engine>(
     Extension(peer): Extension<Peer>,
     Path(name): Path<String>,
 ) -> Result<Json<api::WorkspaceStatus>, Refusal> {
-    let name = known(&app, &name)?;
-    tracing::info!(workspace = %name, uid = peer.uid, "{name}: stop asked for by user {}", peer.uid);
+    let name = asked(&app, &name, peer, "stop")?;
     app.controller.intend(&name, false, "csm stop")?;
     status_of(&app, &name)
 }
@@ -149,19 +138,20 @@ async fn restart<E: Engine>(
     Extension(peer): Extension<Peer>,
     Path(name): Path<String>,
 ) -> Result<Json<api::WorkspaceStatus>, Refusal> {
-    let name = known(&app, &name)?;
-    tracing::info!(workspace = %name, uid = peer.uid, "{name}: restart asked for by user {}", peer.uid);
-    if app
-        .controller
-        .config()
-        .workspaces
-        .get(&name)
-        .is_some_and(|own| !own.enabled)
-    {
-        return Err(Refusal::Disabled(name.to_string()));
-    }
+    let name = asked(&app, &name, peer, "restart")?;
     app.controller.restart(&name)?;
     status_of(&app, &name)
+}
+
+/// Notes who asked for what; a disabled workspace can only be stopped.
+fn asked<E: Engine>(app: &App<E>, name: &str, peer: Peer, verb: &str) -> Result<WorkspaceName, Refusal> {
+    let name = known(app, name)?;
+    tracing::info!(workspace = %name, uid = peer.uid, "{name}: {verb} asked for by user {}", peer.uid);
+    let config = app.controller.config();
+    if verb != "stop" && config.workspaces.get(&name).is_some_and(|own| !own.enabled) {
+        return Err(Refusal::Disabled(name.to_string()));
+    }
+    Ok(name)
 }
 
 async fn plan<E: Engine>(State(app): Shared<E>) -> Json<api::Plan> {

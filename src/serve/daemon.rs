@@ -38,6 +38,13 @@ const RESYNC: Duration = Duration::from_secs(600);
 const CONNECT: Duration = Duration::from_secs(5);
 /// Held requests and steps under way get this long at the end.
 const GRACE: Duration = Duration::from_secs(10);
+/// Callers are few and local.
+const SOCKETS: http::Bounds = http::Bounds {
+    connections: 128,
+    head: Duration::from_secs(10),
+    head_bytes: 16 * 1024,
+    grace: GRACE,
+};
 
 #[derive(Debug, Clone)]
 pub struct DaemonOptions {
@@ -158,14 +165,14 @@ pub async fn run(options: DaemonOptions) -> Result<(), DaemonError> {
         admin_socket,
         admin::router(app.clone(), Some(admin::Host { engine })),
         admin::may_administer,
-        GRACE,
+        SOCKETS,
         token.clone(),
     ));
     tasks.spawn(http::serve(
         gateway_socket,
         gateway_socket::router(app.clone()),
         move |uid| uid == 0 || uid == gateway.uid,
-        GRACE,
+        SOCKETS,
         token.clone(),
     ));
     tasks.spawn(nginx::run(systemd, config.subscribe(), nginx_report, token.clone()));

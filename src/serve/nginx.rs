@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::host::nginx::{DROP_IN_MISSING, NginxError, Publisher, Settings};
+use crate::host::nginx::{DROP_IN_MISSING, NginxError, Proof, Publisher, Settings};
 use crate::host::systemd::{Chain, Event, Systemd};
 use crate::model::config::{Config, Nginx};
 use crate::model::names::WorkspaceName;
@@ -110,9 +110,14 @@ async fn pass(publisher: &Publisher<Arc<Systemd>>, config: &Config) -> NginxRepo
         Ok(published) => {
             let (code, remediation) = DROP_IN_MISSING;
             let blind = "nginx's unit lacks the drop-in, so a reload can't be proved";
+            let stopped = (published.proof == Proof::NotRunning).then(|| {
+                let unit = &config.nginx.unit;
+                let what = format!("{unit} is not running");
+                Trouble::new("nginx-stopped", what, format!("systemctl start {unit}"))
+            });
             NginxReport {
                 generation: Some(published.digest),
-                trouble: (!probe).then(|| Trouble::new(code, blind, remediation)),
+                trouble: stopped.or_else(|| (!probe).then(|| Trouble::new(code, blind, remediation))),
                 ..NginxReport::default()
             }
         }

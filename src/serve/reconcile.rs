@@ -214,8 +214,6 @@ impl<E: Engine> Controller<E> {
     pub fn restart(&self, name: &WorkspaceName) -> Result<(), IntentError> {
         if let Some(handle) = self.workers().get(name) {
             handle.restart.store(true, Ordering::SeqCst);
-            // Whatever it waits for, it is to stop waiting.
-            handle.changed.notify_waiters();
         }
         self.intend(name, true, "csm restart")
     }
@@ -242,8 +240,6 @@ impl<E: Engine> Controller<E> {
         let machine_changed = old.machine != fresh.machine;
         for (name, handle) in &*self.workers() {
             if machine_changed || old.workspaces.get(name) != fresh.workspaces.get(name) {
-                // Whether it waits for a reason or for a step that takes long: both hear of it.
-                handle.changed.notify_waiters();
                 handle.kick.notify_one();
             }
         }

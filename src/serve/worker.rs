@@ -73,8 +73,6 @@ impl Default for Report {
 pub struct Handle {
     /// Look again.
     pub kick: Arc<Notify>,
-    /// What is wanted has changed: give up waiting for what was wanted before.
-    pub changed: Arc<Notify>,
     /// Rises with each request; the worker is busy while its report has served fewer.
     pub asked: Arc<AtomicU64>,
     /// Ends the worker, once nothing is left to look after.
@@ -132,7 +130,6 @@ impl<E: Engine> Worker<E> {
         let (report, receiver) = watch::channel(Report::new());
         let handle = Handle {
             kick: Arc::new(Notify::new()),
-            changed: Arc::new(Notify::new()),
             asked: Arc::default(),
             token,
             restart: Arc::default(),
@@ -167,14 +164,19 @@ impl<E: Engine> Worker<E> {
             tokio::select! {
                 () = token.cancelled() => return,
                 () = self.handle.kick.notified() => {}
-                () = self.handle.changed.notified() => {}
                 () = sleep => {}
             }
         }
     }
 
-    fn wanted(&self) -> Option<Workspace> {
-        self.context.desired.borrow().workspaces.get(&self.name).cloned()
+    /// Marks what is desired as seen, so that [`Self::superseded`] tells of what comes after.
+    fn wanted(&mut self) -> Option<Workspace> {
+        self.context
+            .desired
+            .borrow_and_update()
+            .workspaces
+            .get(&self.name)
+            .cloned()
     }
 
     /// Looks and acts until there is nothing to do. Says after how long to look again by itself.
@@ -259,7 +261,7 @@ impl<E: Engine> Worker<E> {
             // Only these may take long, and giving them up leaves nothing half done: the next look sees what there is.
             Step::Start(_) | Step::AwaitReady => tokio::select! {
                 result = self.context.engine.apply(&self.name, step) => result,
-                () = self.handle.changed.notified() => return None,
+                () = superseded(&self.name, &mut self.context.desired, self.wanted.as_ref(), &self.handle.asked, self.serving) => return None,
                 () = token.cancelled() => return None,
             },
             _ => self.context.engine.apply(&self.name, step).await,
@@ -366,6 +368,22 @@ impl<E: Engine> Worker<E> {
             report.gone = wanted.is_none() && plan.steps.is_empty() && plan.unknown.is_empty();
         });
     }
+}
+
+/// Waits until something else is wanted than at the look under way, or was asked for after it.
+async fn superseded(
+    name: &WorkspaceName,
+    desired: &mut watch::Receiver<Arc<Desired>>,
+    wanted: Option<&Workspace>,
+    asked: &AtomicU64,
+    serving: u64,
+) {
+    while desired.changed().await.is_ok() {
+        if asked.load(Ordering::SeqCst) > serving || desired.borrow_and_update().workspaces.get(name) != wanted {
+            return;
+        }
+    }
+    std::future::pending::<()>().await;
 }
 
 /// The one state that the facts add up to; nothing when they could not be seen.

@@ -1,5 +1,11 @@
 //! What the rendered files make a real nginx do, seen from visitors and from workspaces.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that can't go on has failed"
+)]
+
 use std::collections::BTreeMap;
 
 use code_server_multi::host::nginx::Proof;
@@ -34,6 +40,7 @@ async fn the_edge_as_visitors_and_workspaces_meet_it() {
     assert_eq!(edge.probe().await.body.trim(), generation.digest());
     catch_all(&edge).await;
     signing_in(&edge).await;
+    a_gateway_that_is_killed(&edge).await;
     refusals(&edge).await;
     headers(&edge).await;
     cookies(&edge).await;
@@ -114,6 +121,16 @@ async fn signing_in(edge: &Edge) {
         (reply.status, reply.all("set-cookie")),
         (200, vec!["__Host-csm=renewed; Path=/; Secure; HttpOnly"])
     );
+}
+
+/// Its restart meets requests that it has taken already: they are asked again, whatever their method.
+async fn a_gateway_that_is_killed(edge: &Edge) {
+    let reply = edge
+        .https("dan", "/echo", &["-H", "Cookie: __Host-csm=good-crash"])
+        .await;
+    assert_eq!((reply.status, reply.seen_by().0.as_str()), (200, "editor"));
+    let reply = edge.https("dan", "/_csm/sign-in?crash", &["-d", "password=x"]).await;
+    assert_eq!((reply.status, reply.seen_by().2), (200, 10));
 }
 
 async fn refusals(edge: &Edge) {
@@ -308,9 +325,7 @@ async fn bodies(edge: &Edge) {
         assert_eq!((reply.status, reply.seen_by().2), (200, 50 << 20), "{extra:?}");
         // And refused without being read: the gateway's connections stay in step.
         arguments.drain(..2);
-        let t = std::time::Instant::now();
         let reply = edge.https("dan", "/upload", &arguments).await;
-        eprintln!("{extra:?} {} {:?}", reply.status, t.elapsed());
         assert_eq!((reply.status, reply.seen_by().2), (401, 0), "{extra:?}");
     }
 }

@@ -74,6 +74,13 @@ impl Reloader for Fake {
         Ok(JobResult::Done)
     }
 
+    async fn complaint(&self, _: &str) -> Option<String> {
+        let state = self.0.lock().unwrap();
+        state
+            .foreign
+            .then(|| "unknown directive in /etc/nginx/own.conf:1".to_owned())
+    }
+
     async fn runtime_directories(&self, _: &str) -> Result<Vec<String>, ReloadError> {
         let drop_in = self.0.lock().unwrap().drop_in;
         Ok(if drop_in {
@@ -174,7 +181,7 @@ fn generation(names: &[(&str, Option<u16>)]) -> Generation {
 fn refused(result: Result<Published, NginxError>) -> (Vec<String>, String) {
     match result {
         Err(NginxError::Refused { culprits, in_force }) => {
-            for Culprit { file, workspace } in &culprits {
+            for Culprit { file, workspace, .. } in &culprits {
                 assert_eq!(*workspace, workspace_of(file));
             }
             (culprits.into_iter().map(|culprit| culprit.file).collect(), in_force)
@@ -297,7 +304,7 @@ async fn finds_the_culprit_of_many_in_few_reloads() {
     let (culprits, in_force) = refused(world.publisher.publish(&generation(&wanted)).await);
     assert_eq!(culprits, ["w27.conf"]);
     world.assert_serves(&in_force);
-    assert!(world.fake.reloads() <= 10);
+    assert!(world.fake.reloads() <= 13);
 }
 
 #[tokio::test]
@@ -350,7 +357,15 @@ async fn a_configuration_that_fails_without_us_is_left_alone() {
                 .publish(&generation(&[("dan", None), ("eve", None)]))
                 .await
             {
-                Err(NginxError::Foreign { .. }) => assert!(!late),
+                Err(error @ NginxError::Foreign { .. }) => {
+                    assert!(!late);
+                    assert!(
+                        error
+                            .to_string()
+                            .ends_with("unknown directive in /etc/nginx/own.conf:1"),
+                        "{error}"
+                    );
+                }
                 Err(NginxError::Refused { in_force, .. }) => assert!(late && in_force == before.digest()),
                 other => panic!("{other:?}"),
             }
@@ -470,6 +485,33 @@ async fn unknown_is_not_absent() {
     assert_eq!(world.publisher.observe().await.served, Ok(None));
     let missing = probe::served(&world.dir.path().join("missing.sock")).await;
     assert!(matches!(missing, Err(probe::ProbeError::Connect(_))));
+}
+
+#[test]
+fn a_refusal_says_what_and_why() {
+    let culprit = |file: &str, port, reason: &str| Culprit {
+        file: file.to_owned(),
+        workspace: workspace_of(file),
+        port,
+        reason: reason.to_owned(),
+    };
+    let refused = |culprits| NginxError::Refused {
+        culprits,
+        in_force: "0123456789abcdef".to_owned(),
+    };
+    let error = refused(vec![
+        culprit("dan.conf", Some(9000), "not served within 5 s"),
+        culprit("eve.conf", None, "why"),
+    ]);
+    assert_eq!(
+        error.to_string(),
+        "nginx refuses dan.conf (not served within 5 s), eve.conf (why)"
+    );
+    let (code, remedy) = error.remediation();
+    assert_eq!(code, "nginx-snippet-refused");
+    assert!(remedy.contains("who has port 9000 on 127.0.0.1"), "{remedy}");
+    let (_, remedy) = refused(vec![culprit(BASE_FILE, None, "why")]).remediation();
+    assert!(remedy.contains("certificate"), "{remedy}");
 }
 
 #[tokio::test]

@@ -50,7 +50,7 @@ pub(crate) fn config(names: &[(&str, Option<u16>)]) -> Config {
             certificate_key: "/etc/cert/key.pem".into(),
         },
         gateway: Gateway {
-            session_lifetime: Duration::from_hours(24),
+            session_lifetime: Duration::from_secs(24 * 3600),
         },
         workspaces: names.iter().map(|(name, port)| workspace(name, *port)).collect(),
     }
@@ -185,6 +185,13 @@ fn parts_of_two_generations_together() {
     assert_eq!(names, [BASE_FILE, "dan.conf", "eve.conf", "fay.conf"]);
     assert_eq!(mixed.changed_since(&old), ["fay.conf"]);
     assert_eq!(new.on_top_of(&old, &new.changed_since(&old)), new);
+}
+
+#[test]
+fn ports_that_files_need() {
+    let generation = render(&config(&[("dan", Some(8090)), ("eve", None)]), true).unwrap();
+    let ports = [BASE_FILE, "dan.conf", "eve.conf", "fay.conf"].map(|file| generation.tunnel_port(file));
+    assert_eq!(ports, [None, Some(8090), None, None]);
 }
 
 #[test]

@@ -138,7 +138,7 @@ fn config(dir: &Path, https: SocketAddr, workspaces: &[(&str, Option<u16>)]) -> 
             certificate_key: dir.join("key.pem"),
         },
         gateway: Gateway {
-            session_lifetime: Duration::from_secs(24 * 60 * 60),
+            session_lifetime: Duration::from_secs(24 * 3600),
         },
         workspaces: workspaces.iter().map(|(name, port)| workspace(name, *port)).collect(),
     }
@@ -297,6 +297,7 @@ impl Edge {
 }
 
 impl Drop for Edge {
+    #[expect(clippy::print_stderr, reason = "what nginx said belongs to a failure")]
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!(

@@ -1,8 +1,10 @@
 //! Gateway and editor as far as nginx can tell. Both answer with what they were sent.
 
-use std::convert::Infallible;
+use std::collections::BTreeSet;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
@@ -16,17 +18,29 @@ type Reply = Response<Full<Bytes>>;
 
 pub async fn gateway(socket: PathBuf) {
     let front = socket.parent().unwrap().parent().unwrap().join("front");
-    serve(&socket, move |request| answer_as_gateway(request, front.clone())).await;
+    let crashed = Arc::new(Mutex::new(BTreeSet::new()));
+    serve(&socket, move |request| {
+        let (front, crashed) = (front.clone(), crashed.clone());
+        async move {
+            // Killed in the middle of a request, once for each path.
+            let dies = cookie(&request).contains("crash") || request.uri().query() == Some("crash");
+            if dies && crashed.lock().unwrap().insert(request.uri().path().to_owned()) {
+                return None;
+            }
+            Some(answer_as_gateway(request, front).await)
+        }
+    })
+    .await;
 }
 
 pub async fn editor(socket: PathBuf) {
-    serve(&socket, answer_as_editor).await;
+    serve(&socket, async |request| Some(answer_as_editor(request).await)).await;
 }
 
 async fn serve<F, A>(socket: &Path, answer: F)
 where
     F: Fn(Request<Incoming>) -> A + Clone + Send + 'static,
-    A: Future<Output = Reply> + Send + 'static,
+    A: Future<Output = Option<Reply>> + Send + 'static,
 {
     let listener = UnixListener::bind(socket).unwrap();
     let mut connections = tokio::task::JoinSet::new();
@@ -36,7 +50,7 @@ where
         connections.spawn(async move {
             let service = service_fn(move |request| {
                 let answer = answer.clone();
-                async move { Ok::<_, Infallible>(answer(request).await) }
+                async move { answer(request).await.ok_or_else(|| io::Error::other("killed")) }
             });
             let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
             let _ = connection.with_upgrades().await;
