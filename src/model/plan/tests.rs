@@ -300,7 +300,6 @@ proptest! {
             if plan.steps.is_empty() {
                 match &seen.service {
                     Fact::Known(Service::Stopping) => seen.service = Fact::Known(Service::Absent),
-                    Fact::Known(Service::Starting) => break,
                     _ => break,
                 }
                 continue;
