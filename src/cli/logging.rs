@@ -1,14 +1,16 @@
 //! Where log messages go: to the journal with their fields under systemd, else to standard error as text.
 
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::cli::error::CliError;
 
 /// Called once, before anything is logged.
 pub fn begin(filter: &str) -> Result<(), CliError> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| CliError::Input {
+    // Not EnvFilter: its filters by field bring a regular expression engine, which is memory in both services.
+    let filter: Targets = filter.parse().map_err(|error| CliError::Input {
         message: format!("the log filter can't be read: {error}"),
         hint: "write a level such as info, or TARGET=LEVEL with commas between",
     })?;

@@ -8,13 +8,13 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe::{Receiver, Sender};
 
-use crate::host::systemd::{Systemd, SystemdError};
+use crate::host::systemd::{Systemd, SystemdError, number};
 use crate::model::desired::{Machine, Workspace};
 use crate::model::podman;
 use crate::model::systemd::{UnitSpec, Value, exec};
 use crate::model::unit;
 
-/// The hidden subcommand of `csm` that waits for one byte on its standard input and then becomes the rest of its
+/// The hidden subcommand of `csm` that writes one byte, waits for one on its standard input, and then becomes the rest of its
 /// arguments.
 pub const WAITER: &str = "exec-when-told";
 
@@ -40,7 +40,6 @@ pub async fn run(
     workspace: &Workspace,
     command: &[String],
     terminal: bool,
-    id: u64,
     deadline: Duration,
 ) -> Result<String, ExecError> {
     let own = std::env::current_exe().map_err(ExecError::Own)?;
@@ -53,7 +52,7 @@ pub async fn run(
     let places = machine.layout.of(&workspace.name);
     let spec = UnitSpec {
         // Two hyphens: no workspace's own unit is ever called that.
-        name: format!("csm-{}--exec-{id}.service", workspace.name),
+        name: format!("csm-{}--exec-{}.service", workspace.name, number()),
         properties: vec![
             (
                 "Description",
@@ -76,13 +75,14 @@ pub async fn run(
     let (input_end, input) = pipe()?;
     let (output, output_end) = pipe()?;
     let mut input = Sender::from_owned_fd(input).map_err(ExecError::Pipe)?;
-    let output = Receiver::from_owned_fd(output).map_err(ExecError::Pipe)?;
+    let mut output = Receiver::from_owned_fd(output).map_err(ExecError::Pipe)?;
     let fds = vec![
         ("StandardInputFileDescriptor", input_end),
         ("StandardOutputFileDescriptor", output_end),
     ];
     let job = systemd.begin(&spec, fds).await?;
     let work = async {
+        output.read_u8().await.map_err(|_| ExecError::NoProcess)?;
         let pid = main_pid(systemd, &spec.name).await?;
         systemd
             .attach(&unit::service_name(&workspace.name), "/runtime", vec![pid])

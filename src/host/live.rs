@@ -348,8 +348,15 @@ impl Engine for LiveEngine {
 
 impl LiveEngine {
     /// Opens a workspace's log.
-    pub async fn log(&self, name: &WorkspaceName, lines: u32, follow: bool, id: u64) -> Result<Log, LogError> {
-        logs::open(&self.systemd, &self.machine, name, lines, follow, id).await
+    pub async fn log(&self, name: &WorkspaceName, lines: u32, follow: bool) -> Result<Log, LogError> {
+        logs::open(
+            &self.systemd,
+            &self.machine.path,
+            &unit::service_name(name),
+            lines,
+            follow,
+        )
+        .await
     }
 
     /// Runs a command in a workspace to its end.
@@ -358,10 +365,9 @@ impl LiveEngine {
         workspace: &Workspace,
         command: &[String],
         terminal: bool,
-        id: u64,
         deadline: Duration,
     ) -> Result<String, ExecError> {
-        exec::run(&self.systemd, &self.machine, workspace, command, terminal, id, deadline).await
+        exec::run(&self.systemd, &self.machine, workspace, command, terminal, deadline).await
     }
 
     fn make_directories(&self, step: &Step, workspace: &Workspace, account: &Account) -> Result<(), EngineError> {

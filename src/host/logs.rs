@@ -1,17 +1,13 @@
-//! A workspace's log, read by journalctl(1) in a unit of its own under a passing account: the daemon forks nothing and
+//! A unit's log, read by journalctl(1) in a unit of its own under a passing account: the daemon forks nothing and
 //! needs no right to the journal.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::unix::pipe::Receiver;
 
-use crate::host::systemd::{Systemd, SystemdError};
-use crate::model::desired::Machine;
-use crate::model::names::WorkspaceName;
+use crate::host::systemd::{Systemd, SystemdError, number};
 use crate::model::systemd::{UnitSpec, Value, exec};
-use crate::model::unit;
 
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
@@ -37,16 +33,10 @@ pub struct Log {
     lines: tokio::io::Lines<BufReader<Receiver>>,
 }
 
-/// Opens the log of a workspace: the last `lines` entries, then, if `follow`, those that come.
-pub async fn open(
-    systemd: &Arc<Systemd>,
-    machine: &Machine,
-    name: &WorkspaceName,
-    lines: u32,
-    follow: bool,
-    id: u64,
-) -> Result<Log, LogError> {
-    let journalctl = find("journalctl", &machine.path).ok_or(LogError::NoJournalctl)?;
+/// Opens the log of a unit: the last `lines` entries, then, if `follow`, those that come. journalctl is looked for on
+/// `path`.
+pub async fn open(systemd: &Systemd, path: &str, unit: &str, lines: u32, follow: bool) -> Result<Log, LogError> {
+    let journalctl = find("journalctl", path).ok_or(LogError::NoJournalctl)?;
     let mut arguments: Vec<String> = [
         "--output=json",
         "--output-fields=MESSAGE,SYSLOG_IDENTIFIER",
@@ -56,15 +46,15 @@ pub async fn open(
     ]
     .map(str::to_owned)
     .to_vec();
-    arguments.push(format!("--unit={}", unit::service_name(name)));
+    arguments.push(format!("--unit={unit}"));
     arguments.push(format!("--lines={lines}"));
     if follow {
         arguments.push("--follow".to_owned());
     }
     let spec = UnitSpec {
-        name: format!("code-server-multi-logs-{id}.service"),
+        name: format!("code-server-multi-logs-{}.service", number()),
         properties: vec![
-            ("Description", Value::Text(format!("code-server-multi log of {name}"))),
+            ("Description", Value::Text(format!("code-server-multi log of {unit}"))),
             ("Type", Value::Text("exec".to_owned())),
             ("DynamicUser", Value::Bool(true)),
             ("SupplementaryGroups", Value::Texts(vec!["systemd-journal".to_owned()])),

@@ -15,6 +15,7 @@ pub mod probe;
 mod search;
 pub mod store;
 mod trial;
+mod unit;
 
 use store::{Link, Store, StoreError};
 

@@ -3,7 +3,8 @@
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -12,11 +13,8 @@ use tokio_util::sync::CancellationToken;
 use zbus::{OwnedObjectPath, OwnedVariant, Variant};
 use zbus_systemd::systemd1::ManagerProxy;
 
-use crate::host::nginx::{JobResult, ReloadError, Reloader, UnitState};
 use crate::model::systemd::{Exec, UnitSpec, Value};
 
-/// nginx tests its configuration first, which takes a while with many files.
-const RELOAD: Duration = Duration::from_secs(30);
 /// A method call that PID 1 has not answered by then has failed.
 const CALL: Duration = Duration::from_secs(15);
 
@@ -282,6 +280,11 @@ impl Systemd {
             .collect())
     }
 
+    /// Where a unit is on the bus; loads it if it isn't running, which is when it isn't listed.
+    pub async fn load(&self, unit: &str) -> Result<OwnedObjectPath, SystemdError> {
+        call("LoadUnit", unit, self.manager()?.load_unit(unit.to_owned())).await
+    }
+
     /// All properties of one interface of a unit, such as `org.freedesktop.systemd1.Service`.
     pub async fn properties(
         &self,
@@ -362,51 +365,6 @@ pub fn is(error: &SystemdError, name: &str) -> bool {
     matches!(error, SystemdError::Call { source: zbus::Error::MethodError(own, ..), .. } if own.as_str() == name)
 }
 
-impl Reloader for Arc<Systemd> {
-    async fn state(&self, unit: &str) -> Result<UnitState, ReloadError> {
-        let rows = self
-            .list(&[unit.to_owned()])
-            .await
-            .map_err(|error| silent(unit, error))?;
-        Ok(match rows.first().map_or("inactive", |row| row.active.as_str()) {
-            "active" | "reloading" | "refreshing" => UnitState::Active,
-            "activating" => UnitState::Starting,
-            "failed" => UnitState::Failed,
-            _ => UnitState::Inactive,
-        })
-    }
-
-    async fn reload(&self, unit: &str) -> Result<JobResult, ReloadError> {
-        match Systemd::reload(self, unit, RELOAD).await {
-            Ok(()) => Ok(JobResult::Done),
-            Err(SystemdError::Job { result, .. }) => Ok(JobResult::Failed(result)),
-            Err(SystemdError::Deadline { .. }) => Ok(JobResult::Failed("timeout".to_owned())),
-            Err(error) => Err(silent(unit, error)),
-        }
-    }
-
-    async fn runtime_directories(&self, unit: &str) -> Result<Vec<String>, ReloadError> {
-        let ask = async {
-            let manager = self.manager()?;
-            // Loads it if it isn't running, which is when it isn't listed.
-            let path = call("LoadUnit", unit, manager.load_unit(unit.to_owned())).await?;
-            let properties = self.properties(unit, &path, "org.freedesktop.systemd1.Service").await?;
-            let directories = properties.get("RuntimeDirectory").and_then(|own| own.try_clone().ok());
-            Ok(directories
-                .and_then(|own| Vec::<String>::try_from(own).ok())
-                .unwrap_or_default())
-        };
-        ask.await.map_err(|error| silent(unit, error))
-    }
-}
-
-fn silent(unit: &str, error: SystemdError) -> ReloadError {
-    ReloadError {
-        unit: unit.to_owned(),
-        source: Box::new(error),
-    }
-}
-
 fn properties(unit: &str, list: &[(&'static str, Value)]) -> Result<Vec<(String, OwnedVariant)>, SystemdError> {
     list.iter()
         .map(|(name, value)| Ok(((*name).to_owned(), owned(unit, name, variant(value))?)))
@@ -454,6 +412,13 @@ fn owned(unit: &str, property: &'static str, value: Variant<'static>) -> Result<
         unit: unit.to_owned(),
         property,
     })
+}
+
+/// A number for the name of a unit that serves one request. A restarted daemon counts from the start again, and a unit of
+/// its predecessor may still be there, so the process is part of it.
+pub fn number() -> u64 {
+    static REQUESTS: AtomicU64 = AtomicU64::new(1);
+    u64::from(std::process::id()) << 20 | (REQUESTS.fetch_add(1, Ordering::Relaxed) & 0xf_ffff)
 }
 
 /// An error with everything that caused it, on one line.

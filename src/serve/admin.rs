@@ -2,7 +2,6 @@
 //! place where errors become statuses.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -12,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Extension, Json, Router};
 use futures_util::{StreamExt as _, stream};
+use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, ProblemDetails};
 use crate::host::exec::ExecError;
@@ -31,9 +31,6 @@ use crate::serve::http::Peer;
 
 /// `csm test` as a whole.
 const TEST: Duration = Duration::from_secs(60);
-
-/// Numbers units that serve one request.
-static REQUESTS: AtomicU64 = AtomicU64::new(1);
 
 /// What only the real host can answer.
 #[derive(Clone)]
@@ -102,6 +99,7 @@ async fn workspace<E: Engine>(
 async fn follow<E: Engine>(State(app): Shared<E>, Path(name): Path<String>) -> Result<Response, Refusal> {
     let name = known(&app, &name)?;
     let report = app.controller.report(&name).ok_or(Refusal::Unknown(name.to_string()))?;
+    let token = app.token.clone();
     let lines = stream::unfold((app, name, report, true), |(app, name, mut report, first)| async move {
         if !first {
             report.changed().await.ok()?;
@@ -110,7 +108,7 @@ async fn follow<E: Engine>(State(app): Shared<E>, Path(name): Path<String>) -> R
         let status = app.workspace_status(&name)?;
         Some((line(&status), (app, name, report, false)))
     });
-    Ok(ndjson(lines))
+    Ok(ndjson(lines, token))
 }
 
 async fn start<E: Engine>(
@@ -201,9 +199,8 @@ async fn logs<E: Engine>(
 ) -> Result<Response, Refusal> {
     let name = known(&app, &name)?;
     let engine = host.ok_or(Refusal::NoRoute)?.engine;
-    let log = engine
-        .log(&name, query.lines.min(100_000), query.follow, next_number())
-        .await?;
+    let log = engine.log(&name, query.lines.min(100_000), query.follow).await?;
+    let token = app.token.clone();
     let lines = stream::unfold(log, |mut log| async move {
         let entry = log.next().await?;
         let at = jiff::Timestamp::from_microsecond(entry.at)
@@ -218,7 +215,7 @@ async fn logs<E: Engine>(
             log,
         ))
     });
-    Ok(ndjson(lines))
+    Ok(ndjson(lines, token))
 }
 
 async fn test<E: Engine>(
@@ -241,12 +238,8 @@ async fn test<E: Engine>(
         });
     }
     let shell = |script: &str| vec!["sh".to_owned(), "-c".to_owned(), script.to_owned()];
-    let printed = engine
-        .exec(workspace, &shell(probe::SCRIPT), false, next_number(), TEST)
-        .await?;
-    let terminal = engine
-        .exec(workspace, &shell(probe::TERMINAL), true, next_number(), TEST)
-        .await?;
+    let printed = engine.exec(workspace, &shell(probe::SCRIPT), false, TEST).await?;
+    let terminal = engine.exec(workspace, &shell(probe::TERMINAL), true, TEST).await?;
     let mut checks = probe::read(&printed);
     let mut terminal = probe::read(&terminal);
     if terminal.is_empty() {
@@ -261,11 +254,6 @@ async fn test<E: Engine>(
     Ok(Json(api::TestReport {
         checks: checks.into_iter().map(wire).collect(),
     }))
-}
-
-fn next_number() -> u64 {
-    // A restarted daemon counts from the start again, and a unit of its predecessor may still be there.
-    u64::from(std::process::id()) << 20 | (REQUESTS.fetch_add(1, Ordering::Relaxed) & 0xf_ffff)
 }
 
 /// A name that the configuration or the host knows.
@@ -290,7 +278,9 @@ fn line(value: &impl serde::Serialize) -> Bytes {
     Bytes::from(line)
 }
 
-fn ndjson(lines: impl futures_util::Stream<Item = Bytes> + Send + 'static) -> Response {
+/// Lines until their end, or the daemon's.
+fn ndjson(lines: impl futures_util::Stream<Item = Bytes> + Send + 'static, token: CancellationToken) -> Response {
+    let lines = lines.take_until(token.cancelled_owned());
     let body = Body::from_stream(lines.map(Ok::<_, std::convert::Infallible>));
     ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
 }

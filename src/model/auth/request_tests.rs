@@ -1,3 +1,5 @@
+//! Who may do what with a request, case by case.
+
 use proptest::prelude::*;
 
 use super::*;

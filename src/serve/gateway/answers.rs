@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use crate::api::{self, ProblemDetails};
+use crate::api::ProblemDetails;
 use crate::model::auth::request::return_path;
 use crate::serve::gateway::facts::{Facts, NotSaid};
 use crate::serve::gateway::{Gateway, pages};
@@ -48,11 +48,8 @@ pub async fn away(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Re
     let mut response = if facts.asked.wants_page() {
         pages::away(&facts.workspace, &away, &message, return_path(facts.uri))
     } else {
-        let word = state.map_or("away", api::State::word);
-        pages::plain(
-            StatusCode::SERVICE_UNAVAILABLE,
-            format!("The workspace {} is {word}.\n", facts.workspace),
-        )
+        let text = format!("The workspace {} {}.\n", facts.workspace, away.heading);
+        pages::plain(StatusCode::SERVICE_UNAVAILABLE, text)
     };
     pages::retry_after(&mut response, away.retry_after);
     Ok(response)

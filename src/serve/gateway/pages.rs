@@ -95,7 +95,8 @@ pub fn sign_out(workspace: &WorkspaceName) -> Response {
 /// How the absence of an editor is put.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Away {
-    heading: &'static str,
+    /// Goes on after the workspace's name.
+    pub heading: &'static str,
     text: &'static str,
     /// The page asks again by itself: something is about to change.
     refreshes: bool,

@@ -1,3 +1,5 @@
+//! The pages as text: what they say, and that nothing foreign gets out of its place in them.
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http_body_util::BodyExt;

@@ -1,3 +1,5 @@
+//! The file of sessions: written, read back, damaged.
+
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;

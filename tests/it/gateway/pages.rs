@@ -77,7 +77,7 @@ async fn an_absent_workspace_says_its_state() {
         assert!(reply.body.contains("href=\"/x\""));
         let reply = ask().with("sec-fetch-mode", "cors").await_reply(&rig).await;
         assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(reply.body, format!("The workspace dan is {}.\n", state.word()));
+        assert_eq!(reply.body, format!("The workspace {words}.\n"));
         assert!(reply.headers.contains_key("retry-after"));
     }
 }

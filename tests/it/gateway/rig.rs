@@ -190,9 +190,9 @@ impl Rig {
     /// Everything that the daemon has said so far was taken in. Uses dan's state, shown to a cookie of his.
     pub async fn until_heard(&self, dans_cookie: &str) {
         let page = Ask::of("dan").cookie(dans_cookie).get("/_csm/away");
-        for state in [State::Suspended, State::Ready] {
+        for (state, words) in [(State::Suspended, "is paused"), (State::Ready, "does not answer")] {
             self.say(workspace("dan", state, Some("dan's")));
-            let text = format!("The workspace dan is {}.\n", state.word());
+            let text = format!("The workspace dan {words}.\n");
             self.until("the news", async || page.clone().await_reply(self).await.body == text)
                 .await;
         }

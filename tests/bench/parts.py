@@ -1,0 +1,117 @@
+"""What is measured without a browser or a load generator. Each part takes a Place and returns plain data."""
+
+import statistics
+
+from lab.product import DAEMON, GATEWAY
+
+from .place import ONE_MORE
+
+SERVICES = {"daemon": DAEMON, "gateway": GATEWAY}
+# After the services' start, and after the editors'.
+SETTLED = 10
+
+
+def start(place, options):
+    taken = place.inside("start", "dan", options.rounds, 2, timeout=600)
+    return {"rounds": options.rounds, "taken": taken, "summary": compare(taken["csm"], taken["hand"])}
+
+
+def compare(ours, theirs):
+    """Medians and quartiles of each moment, and the medians of the differences of neighbours."""
+    found = {}
+    for moment in ours[0]:
+        pairs = [a[moment] - b[moment] for a, b in zip(ours, theirs)]
+        found[moment] = {
+            "csm": spread([one[moment] for one in ours]),
+            "hand": spread([one[moment] for one in theirs]),
+            "difference": spread(pairs),
+        }
+    return found
+
+
+def spread(values):
+    low, _, high = statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
+    return {"median": statistics.median(values), "low": low, "high": high}
+
+
+def services(place, options):
+    """Freshly started beside three running workspaces. The gateway starts with the first request."""
+    host = place.host
+    for unit in SERVICES.values():
+        host.run("systemctl", "restart", unit)
+    with place.product.client("dan") as client:
+        assert client.get("/").status_code == 401
+    place.product.wait_ready()
+    pids = {name: place.pid(unit) for name, unit in SERVICES.items()}
+    named = lambda found: {name: found[pid] for name, pid in pids.items()}
+    place.inside("idle", SETTLED)
+    memory = named(place.inside("memory", *pids.values()))
+    idle = named(place.inside("idle", options.idle, *pids.values(), timeout=options.idle + 60))
+    calls = named(place.inside("calls", options.idle, *pids.values(), timeout=options.idle + 60))
+    after = named(place.inside("memory", *pids.values()))
+    with place.product.visitor("dan") as client:
+        assert client.get("/healthz").status_code == 200
+    signed_in = named(place.inside("memory", *pids.values()))
+    return {"memory": memory, "idle": idle, "calls": calls, "memory_later": after, "memory_after_sign_in": signed_in}
+
+
+# What the editor is; the rest of a workspace's processes only carry it.
+CARRIERS = {
+    "conmon": "conmon",
+    "pasta": "pasta",
+    "podman-init": "container's process 1 (catatonit)",
+    "catatonit": "Podman's pause process (catatonit)",
+}
+
+
+def plumbing(place, options):
+    place.inside("idle", SETTLED)
+    found = {}
+    for name in place.product.people[:3]:
+        for one in place.inside("processes", f"csm-{name}.service"):
+            found.setdefault(carrier(one["command"]), []).append(one)
+    total = len(place.product.people[:3])
+    return {
+        what: {
+            "processes": len(many) / total,
+            "rss": sum(one["rss"] for one in many) / total,
+            "pss": sum(one["pss"] for one in many) / total,
+        }
+        for what, many in found.items()
+    }
+
+
+def carrier(command):
+    program = command.split(" ", 1)[0].rsplit("/", 1)[-1].split(".")[0]
+    return CARRIERS.get(program, "editor")
+
+
+def disk(place, options):
+    """Bytes on disk of one more workspace: added, running, and after its editor was opened once."""
+    host, product = place.host, place.product
+    product.config["workspaces"][ONE_MORE] = product.workspace_table(ONE_MORE) | {"enabled": False}
+    product.reload()
+    found = {"configured": sizes(place)}
+    product.config["workspaces"][ONE_MORE] = product.workspace_table(ONE_MORE)
+    product.reload()
+    product.wait_ready(ONE_MORE)
+    found["started"] = sizes(place)
+    with place.product.visitor(ONE_MORE) as client:
+        assert client.get("/", follow_redirects=True).status_code == 200
+    found["first page"] = sizes(place)
+    product.remove(ONE_MORE)
+    host.wait_for("it is stopped", lambda: host.show(f"csm-{ONE_MORE}.service", "ActiveState") == "inactive")
+    product.wait_settled()
+    found["image"] = int(host.sh("du -sB1 /var/lib/code-server-multi/images/store | cut -f1"))
+    return found
+
+
+def sizes(place):
+    places = {
+        "container storage": f"/var/lib/code-server-multi/accounts/{ONE_MORE}",
+        "Podman's configuration": f"/var/lib/code-server-multi/podman/{ONE_MORE}",
+        "home, workspace and editor's data": f"/var/lib/vscode/{ONE_MORE}",
+    }
+    # Of what is inside the container's storage some is not root's to read through mounts, but all of it counts.
+    script = 'if [ -e "$1" ]; then du -xsB1 "$1" | cut -f1; else echo 0; fi'
+    return {what: int(place.host.sh(script, path)) for what, path in places.items()}
