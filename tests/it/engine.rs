@@ -6,3 +6,4 @@ mod generations;
 mod histories;
 mod host;
 mod pace;
+mod sight;

@@ -8,16 +8,17 @@ use std::time::Duration;
 
 use code_server_multi::host::{Engine, EngineError};
 use code_server_multi::model::account::Account;
-use code_server_multi::model::config::Limits;
 use code_server_multi::model::desired::{Desired, Workspace};
 use code_server_multi::model::names::{AccountName, ImageId, WorkspaceName};
-use code_server_multi::model::plan::{Directories, Fact, HostSighting, HostStep, Running, Service, Sighting, Step};
+use code_server_multi::model::plan::{Fact, HostSighting, HostStep, Sighting, Step};
 use code_server_multi::model::status::Trouble;
-use code_server_multi::model::systemd::{UnitSpec, Value};
+use code_server_multi::model::systemd::UnitSpec;
 use code_server_multi::model::unit::{self, Live, MOUNTS, Mount, SpecHash};
 use code_server_multi::serve::reconcile::Controller;
 use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
+
+use super::sight::{blind, editor, sighting};
 
 pub const START: Duration = Duration::from_millis(300);
 pub const STOP: Duration = Duration::from_millis(200);
@@ -54,7 +55,7 @@ pub struct Editor {
     pub spec: Option<SpecHash>,
     pub live: Live,
     pub frozen: bool,
-    answers_from: Instant,
+    pub answers_from: Instant,
     /// Which start it came from.
     pub job: u64,
 }
@@ -486,92 +487,5 @@ impl Engine for FakeEngine {
         }
         self.or_dead().await;
         fault.map_or(Ok(()), |_| Err(error(&words)))
-    }
-}
-
-fn sighting(place: &Place, name: &WorkspaceName, wanted: Option<&Workspace>) -> Sighting {
-    let service = match &place.unit {
-        Unit::Absent => Service::Absent,
-        Unit::Starting { .. } => Service::Starting,
-        Unit::Stopping => Service::Stopping,
-        Unit::Running(editor) => Service::Running(Box::new(Running {
-            spec: editor.spec.clone(),
-            live: editor.live.clone(),
-            frozen: editor.frozen,
-            main_pid: Some(4711),
-            memory_bytes: None,
-        })),
-    };
-    let answers =
-        matches!(&place.unit, Unit::Running(editor) if !editor.frozen && editor.answers_from <= Instant::now());
-    let unseen = || "not in the configuration".to_owned();
-    Sighting {
-        leftovers: Fact::Known(service == Service::Absent && place.leftovers),
-        service: Fact::Known(service),
-        mounts: Fact::Known(place.mounts.clone()),
-        front: Fact::Known(place.front),
-        answers: Fact::Known(answers),
-        account: wanted.map_or_else(|| Fact::Unknown(unseen()), |_| Fact::Known(Ok(account(name)))),
-        directories: wanted.map_or_else(
-            || Fact::Unknown(unseen()),
-            |_| {
-                Fact::Known(if place.home {
-                    Directories::InPlace
-                } else {
-                    Directories::ToMake
-                })
-            },
-        ),
-        files: Fact::Known(Vec::new()),
-    }
-}
-
-/// One fact after the other is lost, as the calls go on.
-fn blind(seen: &mut Sighting, calls: u64) {
-    fn unknown<T>() -> Fact<T> {
-        Fact::Unknown("a fault was asked for".to_owned())
-    }
-    match calls % 8 {
-        0 => (seen.service, seen.mounts) = (unknown(), unknown()),
-        1 => seen.service = unknown(),
-        2 => seen.leftovers = unknown(),
-        3 => seen.front = unknown(),
-        4 => seen.answers = unknown(),
-        5 => (seen.account, seen.directories) = (unknown(), unknown()),
-        6 => seen.directories = unknown(),
-        _ => seen.files = unknown(),
-    }
-}
-
-/// What systemd makes of a service's properties.
-fn editor(spec: &UnitSpec, job: u64) -> Editor {
-    let number = |key: &str| {
-        let found = spec.properties.iter().find_map(|(name, value)| match value {
-            Value::U64(number) if *name == key => Some(*number),
-            _ => None,
-        });
-        found.unwrap_or_else(|| panic!("{key} is missing"))
-    };
-    let denied = spec.properties.iter().rev().find_map(|(name, value)| match value {
-        Value::Networks(networks) if *name == "IPAddressDeny" => Some(networks.clone()),
-        _ => None,
-    });
-    let limits = Limits {
-        memory_max: number("MemoryMax"),
-        memory_high: number("MemoryHigh"),
-        memory_low: number("MemoryLow"),
-        cpu_quota_usec: number("CPUQuotaPerSecUSec"),
-        cpu_weight: number("CPUWeight"),
-        tasks_max: number("TasksMax"),
-    };
-    Editor {
-        spec: SpecHash::parse(unit::description(spec)),
-        live: Live {
-            limits,
-            denied: denied.unwrap_or_default(),
-        },
-        frozen: false,
-        answers_from: Instant::now(),
-        job,
     }
 }

@@ -248,7 +248,10 @@ impl Daemon {
                     assert_eq!(editor.live, Live::of(workspace, &desired.machine), "{name}");
                 }
                 Unit::Absent => {
-                    assert!(!wanted.is_some_and(|own| own.should_run()), "{name} should run");
+                    assert!(
+                        !wanted.is_some_and(code_server_multi::model::desired::Workspace::should_run),
+                        "{name} should run"
+                    );
                     assert!(!place.front, "{name} is on the web");
                     let mounts = if wanted.is_some_and(|own| own.enabled) { 3 } else { 0 };
                     assert_eq!(place.mounts.len(), mounts, "{name}");

@@ -22,7 +22,8 @@ async fn until(daemon: &Daemon, workspace: &str, state: State) {
 }
 
 fn many(count: usize) -> String {
-    (0..count).map(|number| format!("[workspaces.u{number}]\n")).collect()
+    let tables: Vec<String> = (0..count).map(|number| format!("[workspaces.u{number}]\n")).collect();
+    tables.concat()
 }
 
 /// Seconds between the starts of a workspace.
