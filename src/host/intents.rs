@@ -28,6 +28,8 @@ struct Shape {
     by: IntentBy,
     why: String,
     at: Option<String>,
+    #[serde(default)]
+    restart_of: Option<u64>,
 }
 
 /// The directory of intent files.
@@ -59,6 +61,7 @@ impl Intents {
                     by: shape.by,
                     why: shape.why,
                     at: shape.at,
+                    restart_of: shape.restart_of,
                 },
             );
         }
@@ -71,6 +74,7 @@ impl Intents {
             by: intent.by,
             why: intent.why.clone(),
             at: intent.at.clone(),
+            restart_of: intent.restart_of,
         };
         let text = toml::to_string(&shape).unwrap_or_default();
         Ok(files::write_whole(

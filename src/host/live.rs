@@ -85,6 +85,7 @@ impl LiveEngine {
             spec: SpecHash::parse(&row.description),
             live: Live { limits, denied },
             frozen: frozen(&properties),
+            started: number("ExecMainStartTimestamp").ok().filter(|at| *at != 0),
             main_pid: properties
                 .get("MainPID")
                 .and_then(|pid| u32::try_from(pid).ok())

@@ -16,6 +16,9 @@ pub struct Intent {
     pub why: String,
     /// RFC 3339; nothing for the default.
     pub at: Option<String>,
+    /// The run ([`Running::started`](crate::model::plan::Running)) that has to end and be followed by another: a restart
+    /// that is not done yet. Any other run is left alone, so it is never carried out twice.
+    pub restart_of: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -44,6 +47,7 @@ impl Default for Intent {
             by: IntentBy::Default,
             why: "declared in the configuration".to_owned(),
             at: None,
+            restart_of: None,
         }
     }
 }

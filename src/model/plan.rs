@@ -63,6 +63,8 @@ pub struct Running {
     pub live: Live,
     pub frozen: bool,
     pub main_pid: Option<u32>,
+    /// Which run of the service this is: when its main process was started, microseconds since 1970.
+    pub started: Option<u64>,
     pub memory_bytes: Option<u64>,
 }
 

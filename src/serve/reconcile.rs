@@ -146,6 +146,7 @@ impl<E: Engine> Controller<E> {
                 by: IntentBy::Boot,
                 why: "start_on_boot in the configuration".to_owned(),
                 at: Some(jiff::Timestamp::now().to_string()),
+                restart_of: None,
             };
             self.intents.write(&name, &intent)?;
             wishes.intents.insert(name, intent);
@@ -183,6 +184,16 @@ impl<E: Engine> Controller<E> {
 
     /// Writes an intent and acts on it. Answers when it is on disk, before it is carried out.
     pub fn intend(&self, name: &WorkspaceName, running: bool, why: &str) -> Result<(), IntentError> {
+        self.record(name, running, why, None)
+    }
+
+    fn record(
+        &self,
+        name: &WorkspaceName,
+        running: bool,
+        why: &str,
+        restart_of: Option<u64>,
+    ) -> Result<(), IntentError> {
         {
             let mut wishes = self.lock();
             let intent = Intent {
@@ -190,8 +201,10 @@ impl<E: Engine> Controller<E> {
                 by: IntentBy::Admin,
                 why: why.to_owned(),
                 at: Some(jiff::Timestamp::now().to_string()),
+                restart_of,
             };
-            if wishes.intents.get(name).is_none_or(|own| own.running != running) {
+            let same = |own: &Intent| own.running == running && (own.restart_of == restart_of || restart_of.is_none());
+            if !wishes.intents.get(name).is_some_and(same) {
                 self.intents.write(name, &intent)?;
                 wishes.intents.insert(name.clone(), intent);
             }
@@ -207,17 +220,28 @@ impl<E: Engine> Controller<E> {
 
     /// Whether the last request for a workspace is still being worked on.
     pub fn busy(&self, name: &WorkspaceName) -> bool {
-        self.workers()
-            .get(name)
-            .is_some_and(|handle| handle.asked.load(Ordering::SeqCst) > handle.report.borrow().served)
+        let asked = self.lock().intents.get(name).and_then(|intent| intent.restart_of);
+        self.workers().get(name).is_some_and(|handle| {
+            let report = handle.report.borrow();
+            let run = report.running.as_ref().and_then(|running| running.started);
+            handle.asked.load(Ordering::SeqCst) > report.served || (asked.is_some() && asked == run)
+        })
     }
 
-    /// Stops and starts a workspace that runs; one that doesn't is started.
+    /// Stops and starts a workspace that runs; one that doesn't is started. Which run has to end is on disk before
+    /// anything is done, so that a daemon that is killed meanwhile does not forget it.
     pub fn restart(&self, name: &WorkspaceName) -> Result<(), IntentError> {
+        let mut run = None;
         if let Some(handle) = self.workers().get(name) {
             handle.restart.store(true, Ordering::SeqCst);
+            run = handle
+                .report
+                .borrow()
+                .running
+                .as_ref()
+                .and_then(|running| running.started);
         }
-        self.intend(name, true, "csm restart")
+        self.record(name, true, "csm restart", run)
     }
 
     /// Something about a workspace may have changed.

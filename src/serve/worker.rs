@@ -329,8 +329,13 @@ impl<E: Engine> Worker<E> {
     /// until the service was stopped or is seen not to run.
     fn restart_if_asked(&mut self, plan: &mut WorkspacePlan, seen: &Sighting) {
         match &seen.service {
-            Fact::Known(Service::Running(_) | Service::Starting) => {
-                if self.handle.restart.load(Ordering::SeqCst) {
+            Fact::Known(service @ (Service::Running(_) | Service::Starting)) => {
+                let run = match service {
+                    Service::Running(running) => running.started,
+                    _ => None,
+                };
+                let unfinished = self.wanted.as_ref().and_then(|workspace| workspace.intent.restart_of);
+                if self.handle.restart.load(Ordering::SeqCst) || (unfinished.is_some() && unfinished == run) {
                     plan.steps = vec![Step::UnlinkFront, Step::Stop];
                 }
             }

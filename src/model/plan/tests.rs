@@ -61,6 +61,7 @@ fn services() -> impl Strategy<Value = Service> {
             live: Live::of(workspace, &desired.machine),
             frozen,
             main_pid: Some(4711),
+            started: Some(1),
             memory_bytes: None,
         }))
     });
@@ -200,6 +201,7 @@ fn apply(seen: &mut Sighting, step: &Step) {
                 live: live(spec),
                 frozen: false,
                 main_pid: None,
+                started: None,
                 memory_bytes: None,
             })));
         }

@@ -20,6 +20,7 @@ pub fn sighting(place: &Place, name: &WorkspaceName, wanted: Option<&Workspace>)
             live: editor.live.clone(),
             frozen: editor.frozen,
             main_pid: Some(4711),
+            started: Some(editor.job),
             memory_bytes: None,
         })),
     };
