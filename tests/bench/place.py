@@ -77,7 +77,7 @@ def versions(place):
     first = lambda *argv: subprocess.run(argv, capture_output=True, text=True, check=True, cwd=env.CHECKOUT).stdout.split("\n")[0]
     pinned = dict(re.findall(r"^([A-Z_]+)=(.*)$", (env.CHECKOUT / "images/workspace/versions").read_text(), re.M))
     return {
-        "csm": f"{host('csm version | head -n 1')}, commit {commit()}, {env.product('CSM').stat().st_size / 1e6:.1f} MB",
+        "csm": f"{host('csm version | head -n 1').split()[-1]}, commit {commit()}, {env.product('CSM').stat().st_size / 1e6:.1f} MB",
         "rustc": first("rustc", "--version").split()[1],
         "systemd": host("systemctl --version | sed -n '1s/.*(\\(.*\\)).*/\\1/p'"),
         "podman": host("podman --version").split()[-1],
