@@ -33,6 +33,7 @@ pub mod host;
 pub mod serve {
     pub mod admin;
     pub mod app;
+    pub mod config_file;
     pub mod daemon;
     pub mod failpoint;
     pub mod gateway;

@@ -14,7 +14,7 @@ use crate::model::podman;
 use crate::model::systemd::{UnitSpec, Value, exec};
 use crate::model::unit;
 
-/// The hidden subcommand of `csm` that waits for one byte on its standard input and then becomes the rest of its
+/// The hidden subcommand of `csm` that writes one byte, waits for one on its standard input, and then becomes the rest of its
 /// arguments.
 pub const WAITER: &str = "exec-when-told";
 
@@ -75,13 +75,14 @@ pub async fn run(
     let (input_end, input) = pipe()?;
     let (output, output_end) = pipe()?;
     let mut input = Sender::from_owned_fd(input).map_err(ExecError::Pipe)?;
-    let output = Receiver::from_owned_fd(output).map_err(ExecError::Pipe)?;
+    let mut output = Receiver::from_owned_fd(output).map_err(ExecError::Pipe)?;
     let fds = vec![
         ("StandardInputFileDescriptor", input_end),
         ("StandardOutputFileDescriptor", output_end),
     ];
     let job = systemd.begin(&spec, fds).await?;
     let work = async {
+        output.read_u8().await.map_err(|_| ExecError::NoProcess)?;
         let pid = main_pid(systemd, &spec.name).await?;
         systemd
             .attach(&unit::service_name(&workspace.name), "/runtime", vec![pid])

@@ -1,6 +1,7 @@
 //! Watching directories (inotify(7) through `notify`): one thread for all of them. Says which path changed; what that
 //! means is for the listener to find out.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -50,6 +51,17 @@ impl Watch {
     /// Watches the entries of a directory. Watching it twice is the same as once.
     pub fn add(&self, directory: &Path) -> notify::Result<()> {
         self.lock().watch(directory, RecursiveMode::NonRecursive)
+    }
+
+    /// Watches the directories in which these entries are, or will be. Adding again what was added before is right: the
+    /// directory of that name may be another one now. They stay watched; they are few, and one that is gone costs nothing.
+    pub fn add_parents<'a>(&self, entries: impl Iterator<Item = &'a PathBuf>) {
+        let directories: BTreeSet<&Path> = entries.filter_map(|entry| entry.parent()).collect();
+        for directory in directories {
+            if let Err(error) = self.add(directory) {
+                tracing::warn!(directory = %directory.display(), %error, "can't watch for changes");
+            }
+        }
     }
 
     /// Ends that. The directory may be gone already.

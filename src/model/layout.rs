@@ -96,7 +96,7 @@ pub struct Places {
     /// The account's HOME outside: never the workspace's home.
     pub account_home: PathBuf,
     pub container_store: PathBuf,
-    /// Directory of the idmapped views, 0700 of the account.
+    /// Directory of the idmapped views: root's, and only the account's group may pass through it.
     pub mounts: PathBuf,
     pub images_view: PathBuf,
     pub data_view: PathBuf,

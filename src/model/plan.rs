@@ -378,6 +378,7 @@ fn keep(
 /// Nothing is stopped for a restart that would then be refused.
 fn can_start(seen: &Sighting) -> bool {
     seen.files.known().is_some_and(Vec::is_empty)
+        && seen.mounts.known().is_some()
         && matches!(seen.account, Fact::Known(Ok(_)))
         && matches!(
             seen.directories,
@@ -395,3 +396,6 @@ fn put_away(plan: &mut WorkspacePlan, seen: &Sighting, service: &Service) {
             .extend(mounts.keys().rev().map(|mount| Step::Unmount(*mount)));
     }
 }
+
+#[cfg(test)]
+mod tests;

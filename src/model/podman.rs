@@ -171,9 +171,6 @@ runtime = "crun"
 /// registries.conf of an account: a workspace's own Podman fetches nothing.
 pub const REGISTRIES_CONF: &str = "unqualified-search-registries = []\n";
 
-/// policy.json of the images account: what the admin named is trusted, which is Podman's own default.
-pub const POLICY_JSON: &str = "{\"default\": [{\"type\": \"insecureAcceptAnything\"}]}\n";
-
 /// storage.conf of a workspace's account: its own containers, and the shared images read-only.
 pub fn storage_conf(places: &Places) -> String {
     format!(

@@ -408,3 +408,6 @@ pub fn owner_of(unit: &str, description: &str) -> Option<WorkspaceName> {
         .ok()
     })
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

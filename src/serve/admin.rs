@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Extension, Json, Router};
 use futures_util::{StreamExt as _, stream};
+use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, ProblemDetails};
 use crate::host::exec::ExecError;
@@ -98,6 +99,7 @@ async fn workspace<E: Engine>(
 async fn follow<E: Engine>(State(app): Shared<E>, Path(name): Path<String>) -> Result<Response, Refusal> {
     let name = known(&app, &name)?;
     let report = app.controller.report(&name).ok_or(Refusal::Unknown(name.to_string()))?;
+    let token = app.token.clone();
     let lines = stream::unfold((app, name, report, true), |(app, name, mut report, first)| async move {
         if !first {
             report.changed().await.ok()?;
@@ -106,7 +108,7 @@ async fn follow<E: Engine>(State(app): Shared<E>, Path(name): Path<String>) -> R
         let status = app.workspace_status(&name)?;
         Some((line(&status), (app, name, report, false)))
     });
-    Ok(ndjson(lines))
+    Ok(ndjson(lines, token))
 }
 
 async fn start<E: Engine>(
@@ -198,6 +200,7 @@ async fn logs<E: Engine>(
     let name = known(&app, &name)?;
     let engine = host.ok_or(Refusal::NoRoute)?.engine;
     let log = engine.log(&name, query.lines.min(100_000), query.follow).await?;
+    let token = app.token.clone();
     let lines = stream::unfold(log, |mut log| async move {
         let entry = log.next().await?;
         let at = jiff::Timestamp::from_microsecond(entry.at)
@@ -212,7 +215,7 @@ async fn logs<E: Engine>(
             log,
         ))
     });
-    Ok(ndjson(lines))
+    Ok(ndjson(lines, token))
 }
 
 async fn test<E: Engine>(
@@ -275,7 +278,9 @@ fn line(value: &impl serde::Serialize) -> Bytes {
     Bytes::from(line)
 }
 
-fn ndjson(lines: impl futures_util::Stream<Item = Bytes> + Send + 'static) -> Response {
+/// Lines until their end, or the daemon's.
+fn ndjson(lines: impl futures_util::Stream<Item = Bytes> + Send + 'static, token: CancellationToken) -> Response {
+    let lines = lines.take_until(token.cancelled_owned());
     let body = Body::from_stream(lines.map(Ok::<_, std::convert::Infallible>));
     ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
 }

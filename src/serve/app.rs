@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::api;
 use crate::host::Engine;
@@ -33,6 +34,8 @@ pub struct App<E> {
     pub config: watch::Sender<Arc<Config>>,
     /// Whether there is a connection to systemd.
     pub connected: watch::Receiver<bool>,
+    /// Ends answers that would otherwise go on for ever.
+    pub token: CancellationToken,
     path: PathBuf,
     loaded: Mutex<Loaded>,
 }
@@ -62,6 +65,7 @@ impl<E: Engine> App<E> {
         nginx: watch::Receiver<NginxReport>,
         config: watch::Sender<Arc<Config>>,
         connected: watch::Receiver<bool>,
+        token: CancellationToken,
     ) -> Self {
         let loaded = Mutex::new(Loaded {
             at: jiff::Timestamp::now(),
@@ -73,6 +77,7 @@ impl<E: Engine> App<E> {
             nginx,
             config,
             connected,
+            token,
             path,
             loaded,
         }

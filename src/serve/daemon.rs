@@ -30,7 +30,7 @@ use crate::serve::app::{App, read_config};
 use crate::serve::nginx::{self, NginxReport};
 use crate::serve::passwords::Keeper;
 use crate::serve::reconcile::Controller;
-use crate::serve::{admin, gateway_socket, http};
+use crate::serve::{admin, config_file, gateway_socket, http};
 
 /// Everything is looked at again this often even if nothing seems to happen: a safety net, not the way things are noticed.
 const RESYNC: Duration = Duration::from_secs(600);
@@ -127,7 +127,7 @@ pub async fn run(options: DaemonOptions) -> Result<(), DaemonError> {
         token.child_token(),
     )?);
     boot(&machine, &controller)?;
-    let keeper = Arc::new(Keeper::new(machine.layout.passwords(), watch)?);
+    let keeper = Arc::new(Keeper::new(machine.layout.passwords(), watch.clone())?);
     let config = watch::channel(controller.config()).0;
     let nginx_report = watch::Sender::new(NginxReport::default());
     let connected = watch::channel(false).0;
@@ -138,6 +138,7 @@ pub async fn run(options: DaemonOptions) -> Result<(), DaemonError> {
         nginx_report.subscribe(),
         config.clone(),
         connected.subscribe(),
+        token.child_token(),
     ));
 
     let admin_socket = listen(Path::new(api::ADMIN_SOCKET), 0o660, group(ADMIN_GROUP)?)?;
@@ -161,6 +162,7 @@ pub async fn run(options: DaemonOptions) -> Result<(), DaemonError> {
         async move { keeper.run(config, |name| controller.kick(name), token).await }
     });
     tasks.spawn(watch_addresses(controller.clone(), token.clone()));
+    tasks.spawn(config_file::watch(app.clone(), watch, options.config, token.clone()));
     tasks.spawn(http::serve(
         admin_socket,
         admin::router(app.clone(), Some(admin::Host { engine })),

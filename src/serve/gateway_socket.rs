@@ -10,7 +10,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use tokio::sync::mpsc;
 
 use crate::api::{GatewayEvent, GatewaySettings, GatewayWorkspace};
@@ -25,6 +25,7 @@ pub fn router<E: Engine>(app: Arc<App<E>>) -> Router {
 }
 
 async fn watch<E: Engine>(State(app): State<Arc<App<E>>>) -> Response {
+    let end = app.token.clone().cancelled_owned();
     let (lines, receiver) = mpsc::channel::<GatewayEvent>(64);
     let tell = async move {
         tell(app, lines).await;
@@ -48,7 +49,11 @@ async fn watch<E: Engine>(State(app): State<Arc<App<E>>>) -> Response {
             ))
         },
     );
-    ([("content-type", "application/x-ndjson")], Body::from_stream(body)).into_response()
+    (
+        [("content-type", "application/x-ndjson")],
+        Body::from_stream(body.take_until(end)),
+    )
+        .into_response()
 }
 
 async fn tell<E: Engine>(app: Arc<App<E>>, lines: mpsc::Sender<GatewayEvent>) {

@@ -109,12 +109,11 @@ impl Keeper {
         touched: impl Fn(&WorkspaceName),
         token: CancellationToken,
     ) {
-        let mut watched: BTreeSet<PathBuf> = BTreeSet::new();
         let mut changes = self.watch.changes();
         loop {
             let wanted = config.borrow_and_update().clone();
             let interest = Self::interest(&wanted);
-            self.rewatch(&mut watched, &interest);
+            self.watch.add_parents(interest.keys());
             self.read_all(&wanted).await;
             // A burst of changes, as of a whole generation of secrets, is one.
             let names = tokio::select! {
@@ -142,24 +141,6 @@ impl Keeper {
             }
         }
         interest
-    }
-
-    fn rewatch(&self, watched: &mut BTreeSet<PathBuf>, interest: &BTreeMap<PathBuf, BTreeSet<WorkspaceName>>) {
-        let wanted: BTreeSet<PathBuf> = interest
-            .keys()
-            .filter_map(|entry| entry.parent())
-            .map(Path::to_owned)
-            .collect();
-        for gone in watched.difference(&wanted) {
-            self.watch.remove(gone);
-        }
-        for directory in &wanted {
-            // Again even if it was watched before: the directory of that name may be another one now.
-            if let Err(error) = self.watch.add(directory) {
-                tracing::warn!(directory = %directory.display(), error = %Chain(&error), "can't watch for changed secrets");
-            }
-        }
-        *watched = wanted;
     }
 
     async fn read_all(&self, config: &Config) {

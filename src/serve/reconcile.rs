@@ -21,7 +21,7 @@ use crate::model::status::Trouble;
 use crate::serve::failpoint;
 use crate::serve::worker::{Context, Handle, Report, Worker};
 
-/// How many containers are started or stopped at once.
+/// How many containers are started at once, and how many stopped.
 const TURNS: usize = 8;
 
 /// What became of the image.
@@ -51,7 +51,8 @@ pub struct Controller<E> {
     workers: Mutex<BTreeMap<WorkspaceName, Handle>>,
     /// Rises with every change of the set of workers.
     roster: watch::Sender<u64>,
-    turns: Arc<Semaphore>,
+    starts: Arc<Semaphore>,
+    stops: Arc<Semaphore>,
     tasks: TaskTracker,
     token: CancellationToken,
 }
@@ -89,7 +90,8 @@ impl<E: Engine> Controller<E> {
             image_kick: Notify::new(),
             workers: Mutex::default(),
             roster: watch::channel(0).0,
-            turns: Arc::new(Semaphore::new(TURNS)),
+            starts: Arc::new(Semaphore::new(TURNS)),
+            stops: Arc::new(Semaphore::new(TURNS)),
             tasks,
             token,
         })
@@ -271,7 +273,8 @@ impl<E: Engine> Controller<E> {
                 engine: self.engine.clone(),
                 desired: self.desired.subscribe(),
                 image: self.image.subscribe(),
-                turns: self.turns.clone(),
+                starts: self.starts.clone(),
+                stops: self.stops.clone(),
             };
             let (worker, handle) = Worker::new(name.clone(), context, self.token.child_token());
             self.tasks.spawn(worker.run());

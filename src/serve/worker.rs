@@ -87,8 +87,10 @@ pub struct Context<E> {
     pub engine: Arc<E>,
     pub desired: watch::Receiver<Arc<Desired>>,
     pub image: watch::Receiver<Fact<Option<ImageId>>>,
-    /// How many containers may be started or stopped at once.
-    pub turns: Arc<Semaphore>,
+    /// How many containers may be started at once.
+    pub starts: Arc<Semaphore>,
+    /// How many may be stopped at once; apart, so that starts that hang hold up no stop.
+    pub stops: Arc<Semaphore>,
 }
 
 impl<E> Clone for Context<E> {
@@ -97,7 +99,8 @@ impl<E> Clone for Context<E> {
             engine: self.engine.clone(),
             desired: self.desired.clone(),
             image: self.image.clone(),
-            turns: self.turns.clone(),
+            starts: self.starts.clone(),
+            stops: self.stops.clone(),
         }
     }
 }
@@ -122,6 +125,8 @@ pub struct Worker<E> {
 
 struct Pause {
     until: Instant,
+    /// It was a removal that failed, so removals wait too.
+    removing: bool,
     why: Trouble,
 }
 
@@ -185,6 +190,10 @@ impl<E: Engine> Worker<E> {
             let wanted = self.wanted();
             self.end_pause_if_asked(wanted.as_ref());
             let seen = self.context.engine.observe(&self.name, wanted.as_ref()).await;
+            // Looking takes its time, and what was wanted before is no reason to stop anything.
+            if self.stale() {
+                continue;
+            }
             let image = self.context.image.borrow().clone();
             let machine = self.context.desired.borrow().machine.clone();
             let mut plan = plan::workspace(wanted.as_ref(), &seen, &image, &machine);
@@ -194,20 +203,25 @@ impl<E: Engine> Worker<E> {
                 .pause
                 .as_ref()
                 .map(|pause| pause.until.saturating_duration_since(Instant::now()));
-            if pause.is_some() {
-                plan.steps.retain(Step::takes_away);
-            }
+            self.hold_back(&mut plan, wanted.as_ref(), &seen);
             self.publish(wanted.as_ref(), &seen, &plan);
             if plan.steps.is_empty() {
                 if pause.is_none() && plan.blocked.is_empty() && plan.unknown.is_empty() {
                     self.failures = 0;
                 }
-                self.looked();
-                return pause.or((!plan.unknown.is_empty()).then_some(UNSEEN));
+                // The job of a start or stop that was given up goes on: what was asked for is not done before it ends.
+                let under_way = matches!(seen.service, Fact::Known(Service::Starting | Service::Stopping));
+                if !under_way {
+                    self.looked();
+                }
+                return pause.or((under_way || !plan.unknown.is_empty()).then_some(UNSEEN));
             }
             for step in &plan.steps {
                 if token.is_cancelled() {
                     return None;
+                }
+                if self.stale() {
+                    break;
                 }
                 match self.take(step, token).await {
                     Some(Ok(())) => {}
@@ -233,8 +247,26 @@ impl<E: Engine> Worker<E> {
         self.failures += 1;
         self.pause = Some(Pause {
             until: Instant::now() + backoff(self.failures),
+            removing: step.takes_away(),
             why: error.trouble,
         });
+    }
+
+    /// Whether something else is wanted by now than at the look under way.
+    fn stale(&self) -> bool {
+        self.context.desired.borrow().workspaces.get(&self.name) != self.wanted.as_ref()
+    }
+
+    /// In a pause things are only removed: not if that is what failed, and no editor that runs and should.
+    fn hold_back(&self, plan: &mut WorkspacePlan, wanted: Option<&Workspace>, seen: &Sighting) {
+        let Some(pause) = &self.pause else { return };
+        let runs_rightly =
+            wanted.is_some_and(Workspace::should_run) && matches!(seen.service, Fact::Known(Service::Running(_)));
+        if pause.removing || runs_rightly {
+            plan.steps.clear();
+        } else {
+            plan.steps.retain(Step::takes_away);
+        }
     }
 
     /// A pause ends with its time, with a request, or when something else is wanted.
@@ -253,23 +285,36 @@ impl<E: Engine> Worker<E> {
         let begun = Instant::now();
         self.announce(step);
         failpoint::boundary();
-        let _turn = match step {
-            Step::Start(_) | Step::Stop => self.context.turns.acquire().await.ok(),
-            _ => None,
+        let context = self.context.clone();
+        let name = self.name.clone();
+        let work = async {
+            let _turn = match step {
+                Step::Start(_) => context.starts.acquire().await.ok(),
+                Step::Stop => context.stops.acquire().await.ok(),
+                _ => None,
+            };
+            context.engine.apply(&name, step).await
         };
         let result = match step {
             // Only these may take long, and giving them up leaves nothing half done: the next look sees what there is.
+            // Biased: what is no longer wanted is not even begun.
             Step::Start(_) | Step::AwaitReady => tokio::select! {
-                result = self.context.engine.apply(&self.name, step) => result,
+                biased;
                 () = superseded(&self.name, &mut self.context.desired, self.wanted.as_ref(), &self.handle.asked, self.serving) => return None,
                 () = token.cancelled() => return None,
+                result = work => result,
             },
-            _ => self.context.engine.apply(&self.name, step).await,
+            _ => work.await,
         };
         failpoint::boundary();
         match step {
             Step::Start(_) if result.is_ok() => self.alive = Some(Instant::now()),
-            Step::Stop => self.alive = None,
+            Step::Stop => {
+                self.alive = None;
+                if result.is_ok() {
+                    self.handle.restart.store(false, Ordering::SeqCst);
+                }
+            }
             _ => {}
         }
         let elapsed_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -280,11 +325,17 @@ impl<E: Engine> Worker<E> {
         Some(result)
     }
 
-    /// A restart is a stop in front of the usual plan; the round after it starts what should run.
+    /// A restart is a stop in front of the usual plan; the round after it starts what should run. It stays asked for
+    /// until the service was stopped or is seen not to run.
     fn restart_if_asked(&mut self, plan: &mut WorkspacePlan, seen: &Sighting) {
-        let asked = self.handle.restart.swap(false, Ordering::SeqCst);
-        if asked && matches!(seen.service, Fact::Known(Service::Running(_) | Service::Starting)) {
-            plan.steps = vec![Step::UnlinkFront, Step::Stop];
+        match &seen.service {
+            Fact::Known(Service::Running(_) | Service::Starting) => {
+                if self.handle.restart.load(Ordering::SeqCst) {
+                    plan.steps = vec![Step::UnlinkFront, Step::Stop];
+                }
+            }
+            Fact::Known(Service::Absent | Service::Stopping) => self.handle.restart.store(false, Ordering::SeqCst),
+            Fact::Unknown(_) => {}
         }
     }
 
@@ -314,6 +365,7 @@ impl<E: Engine> Worker<E> {
                     );
                     self.pause = Some(Pause {
                         until: Instant::now() + backoff(self.deaths - 1),
+                        removing: false,
                         why,
                     });
                 }
@@ -365,7 +417,8 @@ impl<E: Engine> Worker<E> {
             report.running = running;
             report.steps = plan.steps.iter().map(Step::describe).collect();
             report.unknown.clone_from(&plan.unknown);
-            report.gone = wanted.is_none() && plan.steps.is_empty() && plan.unknown.is_empty();
+            let absent = seen.service == Fact::Known(Service::Absent);
+            report.gone = wanted.is_none() && absent && plan.steps.is_empty() && plan.unknown.is_empty();
         });
     }
 }

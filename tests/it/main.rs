@@ -7,5 +7,6 @@
 )]
 
 mod cli;
+mod engine;
 mod gateway;
 mod nginx;

@@ -1,0 +1,178 @@
+//! A machine that fails at any one call: what is wanted comes about all the same, and nothing runs that should not.
+
+use std::time::Duration;
+
+use code_server_multi::api::State;
+use code_server_multi::model::names::WorkspaceName;
+use tokio::time::sleep;
+
+use super::fake::Fault;
+use super::host::{Host, LONG, config, is_root, name};
+
+const BEFORE: &str = "[workspaces.dan]\n[workspaces.alice]\n[workspaces.bob]\n";
+const AFTER: &str = "[workspaces.dan]\nenvironment = { A = 'b' }\napply = 'now'\n[workspaces.alice]\n\
+                     memory_limit = '5G'\n[workspaces.eve]\n";
+
+/// Every kind of step, with one fault at the n-th call. Says how many calls there were.
+async fn story(number: u64, fault: Fault) -> u64 {
+    let host = Host::new();
+    host.world().image = None;
+    host.world().faults.insert(number, fault);
+    let daemon = host.daemon(config(BEFORE));
+    sleep(Duration::from_secs(10)).await;
+    daemon.stop("alice");
+    sleep(Duration::from_secs(1)).await;
+    daemon.configure(config(AFTER));
+    sleep(Duration::from_secs(5)).await;
+    daemon.restart("dan");
+    daemon.start("alice");
+    sleep(LONG).await;
+    if host.world().faults.is_empty() {
+        daemon.assert_as_desired(&host).await;
+    }
+    host.assert_nothing_forbidden();
+    host.world().calls
+}
+
+async fn at_every_call(fault: Fault) {
+    if !is_root() {
+        return;
+    }
+    let calls = story(u64::MAX, fault).await;
+    assert!(calls > 50, "the story has but {calls} calls");
+    for number in 1..=calls {
+        eprintln!("{fault:?} at call {number} of {calls}");
+        story(number, fault).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_at_any_call_is_made_good() {
+    at_every_call(Fault::Refused).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_lost_at_any_call_is_made_good() {
+    at_every_call(Fault::Late).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_hangs_is_made_good() {
+    at_every_call(Fault::Hangs).await;
+}
+
+fn times(host: &Host, line: &str) -> usize {
+    host.world().log.iter().filter(|own| own.starts_with(line)).count()
+}
+
+fn refuse(host: &Host, step: &str) -> (WorkspaceName, String) {
+    let rule = (name("dan"), step.to_owned());
+    host.world().refused.insert(rule.clone());
+    rule
+}
+
+/// What can't be taken away is tried again after a pause that grows, like everything else.
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_fails_is_not_repeated_without_a_pause() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let daemon = host.daemon(config(BEFORE));
+    sleep(LONG).await;
+    let rule = refuse(&host, "stop the container");
+    daemon.stop("dan");
+    sleep(Duration::from_secs(20)).await;
+    // At 0, 1, 3, 7 and 15 s.
+    assert_eq!(
+        times(&host, "dan: stop the container: refused"),
+        5,
+        "{:#?}",
+        host.world().log
+    );
+    assert_eq!(daemon.report("dan").findings[0].code, "made-up");
+    host.world().refused.remove(&rule);
+    sleep(LONG).await;
+    daemon.assert_as_desired(&host).await;
+}
+
+/// A restart that was asked for is carried out, also if its stop failed at first.
+#[tokio::test(start_paused = true)]
+async fn a_restart_is_not_forgotten_when_its_stop_fails() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let daemon = host.daemon(config(BEFORE));
+    sleep(LONG).await;
+    let rule = refuse(&host, "stop the container");
+    let before = host.world().starts.len();
+    daemon.restart("dan");
+    sleep(Duration::from_secs(5)).await;
+    host.world().refused.remove(&rule);
+    sleep(LONG).await;
+    assert_eq!(host.world().starts.len(), before + 1);
+    daemon.assert_as_desired(&host).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_is_not_forgotten_when_the_service_can_not_be_seen() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let daemon = host.daemon(config(BEFORE));
+    sleep(LONG).await;
+    {
+        let mut world = host.world();
+        let calls = world.calls;
+        // Eight looks in a row lose eight different facts, the service among them.
+        world
+            .faults
+            .extend((calls + 1..calls + 9).map(|call| (call, Fault::Refused)));
+    }
+    let before = host.world().starts.len();
+    daemon.restart("dan");
+    sleep(LONG).await;
+    assert_eq!(host.world().starts.len(), before + 1);
+    daemon.assert_as_desired(&host).await;
+}
+
+/// In the pause after some other failure, a running editor is not taken away that can't be brought back yet.
+#[tokio::test(start_paused = true)]
+async fn in_a_pause_no_running_editor_is_stopped_for_a_change() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let now = "[workspaces.dan]\napply = 'now'\n";
+    let daemon = host.daemon(config(now));
+    sleep(LONG).await;
+    refuse(&host, "set the limits");
+    daemon.configure(config(&format!("{now}cpu_weight = 7\n")));
+    sleep(Duration::from_secs(40)).await;
+    assert_eq!(
+        daemon.report("dan").state,
+        State::Ready,
+        "an editor that answers is ready, whatever failed"
+    );
+    host.log();
+    // Its next try is at 63 s. Another image comes meanwhile, which it would have to be restarted for.
+    host.world().image = Some("b".repeat(64).parse_image());
+    daemon.controller.kick_image();
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(times(&host, "dan: stop"), 0, "{}", host.log());
+    sleep(LONG).await;
+    assert_eq!(times(&host, "dan: stop the container"), 1);
+    daemon.assert_as_desired(&host).await;
+}
+
+trait ParseImage {
+    fn parse_image(&self) -> code_server_multi::model::names::ImageId;
+}
+
+impl ParseImage for String {
+    fn parse_image(&self) -> code_server_multi::model::names::ImageId {
+        code_server_multi::model::names::ImageId::parse(self).unwrap()
+    }
+}

@@ -1,0 +1,162 @@
+//! Thousands of histories: requests, configurations, crashes, faults and killed daemons in any order. Each begins from a
+//! fixed seed; one that fails is made as short as it gets before it is shown.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config as Cases, RngAlgorithm, TestError, TestRng, TestRunner};
+use tokio::time::sleep;
+
+use super::fake::{self, Fault};
+use super::host::{Host, LONG, config, is_root, name};
+
+const NAMES: [&str; 3] = ["ann", "bob", "cy"];
+
+#[derive(Debug, Clone)]
+enum Event {
+    Start(usize),
+    Stop(usize),
+    Restart(usize),
+    Configure([Option<Settings>; 3]),
+    /// An editor ends by itself.
+    Crash(usize),
+    /// The n-th call from here goes wrong.
+    Fault(u64, Fault),
+    /// `kill -9` and a new daemon.
+    Kill,
+    /// Everything goes but the disk.
+    PowerCut,
+    Wait(u64),
+}
+
+#[derive(Debug, Clone)]
+struct Settings {
+    environment: u8,
+    gigabytes: u8,
+    now: bool,
+    enabled: bool,
+}
+
+fn settings() -> impl Strategy<Value = Settings> {
+    (0..2_u8, 3..5_u8, any::<bool>(), prop::bool::weighted(0.9)).prop_map(|(environment, gigabytes, now, enabled)| {
+        Settings {
+            environment,
+            gigabytes,
+            now,
+            enabled,
+        }
+    })
+}
+
+fn configurations() -> impl Strategy<Value = [Option<Settings>; 3]> {
+    prop::array::uniform3(prop::option::weighted(0.8, settings()))
+}
+
+fn events() -> impl Strategy<Value = Event> {
+    let fault = prop_oneof![Just(Fault::Refused), Just(Fault::Late), Just(Fault::Hangs)];
+    prop_oneof![
+        3 => (0..3_usize).prop_map(Event::Start),
+        4 => (0..3_usize).prop_map(Event::Stop),
+        3 => (0..3_usize).prop_map(Event::Restart),
+        3 => configurations().prop_map(Event::Configure),
+        2 => (0..3_usize).prop_map(Event::Crash),
+        3 => (1..12_u64, fault).prop_map(|(call, fault)| Event::Fault(call, fault)),
+        2 => Just(Event::Kill),
+        1 => Just(Event::PowerCut),
+        // Mostly into the middle of things.
+        8 => prop_oneof![5 => 0..1_500_u64, 1 => 1_500..100_000_u64].prop_map(Event::Wait),
+    ]
+}
+
+fn text(settings: &[Option<Settings>; 3]) -> String {
+    let section = |(own, settings): (&&str, &Option<Settings>)| {
+        settings.as_ref().map(|own_settings| {
+            format!(
+                "[workspaces.{own}]\nenvironment = {{ A = '{}' }}\nmemory_limit = '{}G'\napply = '{}'\nenabled = {}\n",
+                own_settings.environment,
+                own_settings.gigabytes,
+                if own_settings.now { "now" } else { "pending" },
+                own_settings.enabled
+            )
+        })
+    };
+    NAMES.iter().zip(settings).filter_map(section).collect()
+}
+
+/// Plays one history, and lets the world come to rest after it.
+async fn play(first: [Option<Settings>; 3], history: Vec<Event>) {
+    let host = Host::new();
+    let mut current = first;
+    let mut daemon = host.daemon(config(&text(&current)));
+    for event in history {
+        match event {
+            Event::Start(own) if current[own].is_some() => daemon.start(NAMES[own]),
+            Event::Stop(own) if current[own].is_some() => daemon.stop(NAMES[own]),
+            // Of a disabled one it is refused before it gets here.
+            Event::Restart(own) if current[own].as_ref().is_some_and(|own| own.enabled) => {
+                daemon.restart(NAMES[own]);
+            }
+            Event::Start(_) | Event::Stop(_) | Event::Restart(_) => {}
+            Event::Configure(settings) => {
+                current = settings;
+                daemon.configure(config(&text(&current)));
+            }
+            Event::Crash(own) => fake::crash(&host.world, &name(NAMES[own])),
+            Event::Fault(after, fault) => {
+                let mut world = host.world();
+                let call = world.calls + after;
+                world.faults.insert(call, fault);
+            }
+            Event::Kill => {
+                daemon.kill();
+                daemon = host.daemon(config(&text(&current)));
+            }
+            Event::PowerCut => {
+                daemon.kill();
+                host.world().lose_power();
+                daemon = host.daemon(config(&text(&current)));
+            }
+            Event::Wait(milliseconds) => sleep(Duration::from_millis(milliseconds)).await,
+        }
+    }
+    host.world().faults.clear();
+    sleep(LONG).await;
+    daemon.assert_as_desired(&host).await;
+    daemon.kill();
+}
+
+#[test]
+fn every_history_ends_as_desired() {
+    if !is_root() {
+        return;
+    }
+    // CSM_HISTORIES=20000 CSM_SEED=7 for a longer or another run.
+    let number = |key: &str, default: u64| std::env::var(key).map_or(default, |text| text.parse().unwrap());
+    let (histories, seed) = (number("CSM_HISTORIES", 2000), number("CSM_SEED", 1));
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let cases = Cases {
+        cases: u32::try_from(histories).unwrap(),
+        failure_persistence: None,
+        max_shrink_iters: 2000,
+        ..Cases::default()
+    };
+    let mut runner = TestRunner::new_with_rng(cases, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
+    let strategy = (configurations(), prop::collection::vec(events(), 1..25));
+    let result = runner.run(&strategy, |(first, history)| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(play(first, history));
+        Ok(())
+    });
+    match result {
+        Ok(()) => {}
+        Err(TestError::Fail(why, (first, history))) => {
+            panic!("seed {seed}: {why}\nfirst {}\nthen {history:#?}", text(&first))
+        }
+        Err(error) => panic!("seed {seed}: {error}"),
+    }
+}

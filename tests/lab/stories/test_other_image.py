@@ -1,0 +1,99 @@
+"""An image that isn't ours: laid out like codercom/code-server (user 1000 `coder`, an entrypoint of its own), loaded by the
+daemon from an archive. All it has is a shell and a `code-server` on its PATH."""
+
+import pytest
+
+NAME = "localhost/other/editor:1"
+ARCHIVE = "/var/lib/other-image.tar"
+
+# Made of the host's own packages. The stand-in speaks just enough to be taken for an editor, and says what it was given.
+MAKE = r"""
+work=/var/tmp/other-image
+mkdir -p "$work/root/usr/local/bin" "$work/root/home/coder/project" "$work/root/home/coder/.local/share/code-server" "$work/root/tmp"
+dpkg -L libc6 zlib1g libexpat1 libpython3.13-minimal python3.13-minimal python3-minimal busybox-static |
+  sed -E 's|^/||; /^\.$|^usr\/share\/|\/gconv/d' | sort -u |
+  tar -C / --no-recursion --files-from=- -cf - bin lib lib64 sbin | tar -C "$work/root" -xf -
+for tool in sh cat id; do ln -sf busybox "$work/root/usr/bin/$tool"; done
+chmod 1777 "$work/root/tmp"
+printf 'root:x:0:0::/root:/bin/sh\ncoder:x:1000:1000::/home/coder:/bin/sh\n' >"$work/root/etc/passwd"
+printf '#!/bin/sh\nexec code-server --bind-addr 0.0.0.0:8080 "$@"\n' >"$work/root/usr/bin/entrypoint.sh"
+cat >"$work/root/usr/local/bin/code-server" <<'PYTHON'
+#!/usr/bin/python3
+import json, os, signal, socket, sys
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+path = sys.argv[sys.argv.index("--socket") + 1]
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(path)
+os.chmod(path, int(sys.argv[sys.argv.index("--socket-mode") + 1], 8))
+listener.listen()
+body = json.dumps({"uid": os.getuid(), "argv": sys.argv[1:], "environment": dict(os.environ)}).encode()
+while True:
+    connection, _ = listener.accept()
+    try:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    except OSError:
+        pass
+    connection.close()
+PYTHON
+chmod 755 "$work/root/usr/bin/entrypoint.sh" "$work/root/usr/local/bin/code-server"
+tar -C "$work/root" -cf "$work/root.tar" .
+podman --root "$work/store" import --quiet --change 'ENTRYPOINT=["/usr/bin/entrypoint.sh"]' --change USER=coder \
+  "$work/root.tar" "$1" >/dev/null
+podman --root "$work/store" save --quiet --output "$2" "$1"
+rm -rf "$work"
+"""
+
+
+@pytest.fixture(scope="module")
+def other(host, product):
+    host.sh(MAKE, NAME, ARCHIVE, timeout=180)
+    host.put("/etc/lab/key", "k3y $(id) `id` \"'\\\n", 0o600)
+    product.config["image"] = {"name": NAME, "archive": ARCHIVE}
+    product.config["workspaces"]["dan"] |= {
+        "environment": {"GREETING": "two words, a $dollar and 100 %"},
+        "secret_environment": {"SOME_KEY": "/etc/lab/key"},
+    }
+    return product
+
+
+def test_an_archive_that_is_not_there_is_said_and_nothing_stops(host, product):
+    before = product.main_pids()
+    product.config["image"] = {"name": NAME, "archive": "/var/lib/not-there.tar"}
+    product.reload()
+    host.wait_for("the image has failed", lambda: product.status()["image"]["state"] == "failed")
+    finding = product.status()["image"]["finding"]
+    assert finding["code"] == "image-failed" and "/var/lib/not-there.tar" in finding["message"]
+    assert finding["remediation"]
+    assert product.main_pids() == before
+
+
+def test_the_daemon_loads_the_archive_and_the_image_waits(host, other):
+    before = other.main_pids()
+    other.reload()
+    host.wait_for("the image is present", lambda: other.status()["image"]["state"] == "present", 60)
+    host.wait_for("it is pending", lambda: "image" in other.workspace("dan")["pending"])
+    assert other.main_pids() == before, "a newer image is used from the next start, not before"
+    assert host.sh('stat -c %U "$1"', "/var/lib/code-server-multi/images/store") == "code-server-multi-images"
+
+
+def test_a_workspace_runs_on_it(host, other):
+    other.csm("restart", "dan")
+    other.wait_ready("dan")
+    assert other.workspace("dan")["pending"] == []
+    with other.visitor("dan") as dan:
+        given = dan.get("/").json()
+    assert given["uid"] == 1000
+    assert "--bind-addr" not in given["argv"], "the image's own entrypoint is not used"
+    assert given["environment"]["HOME"] == "/home/coder"
+    assert given["environment"]["GREETING"] == "two words, a $dollar and 100 %"
+    assert given["environment"]["SOME_KEY"] == "k3y $(id) `id` \"'\\"
+
+
+def test_it_goes_back_with_the_configuration(host, other):
+    other.config["image"] = {"name": "localhost/other/editor:2"}
+    other.reload()
+    host.wait_for("the image is missing", lambda: other.status()["image"]["state"] == "missing")
+    other.csm("restart", "alice", check=False)
+    found = other.workspace("alice")
+    assert found["state"] == "blocked" and [one["code"] for one in found["findings"]] == ["image-missing"], found
