@@ -4,7 +4,7 @@ import statistics
 
 from lab.product import DAEMON, GATEWAY
 
-from .place import ONE_MORE
+from .place import ONE_MORE, Place, kernel
 
 SERVICES = {"daemon": DAEMON, "gateway": GATEWAY}
 # After the services' start, and after the editors'.
@@ -35,24 +35,39 @@ def spread(values):
 
 
 def services(place, options):
-    """Freshly started beside three running workspaces. The gateway starts with the first request."""
-    host = place.host
+    found, pids = freshly_started(place)
+    for what in ("idle", "calls"):
+        answer = place.inside(what, options.idle, *pids.values(), timeout=options.idle + 60)
+        found[what] = {name: answer[pid] for name, pid in pids.items()}
+    found["memory_later"] = memory(place, pids)
+    with place.product.visitor("dan") as client:
+        assert client.get("/healthz").status_code == 200
+    found["memory_after_sign_in"] = memory(place, pids)
+    return found
+
+
+def freshly_started(place):
+    """Memory of both beside three running workspaces, and their processes. The gateway starts with the first request."""
     for unit in SERVICES.values():
-        host.run("systemctl", "restart", unit)
+        place.host.run("systemctl", "restart", unit)
     with place.product.client("dan") as client:
         assert client.get("/").status_code == 401
     place.product.wait_ready()
-    pids = {name: place.pid(unit) for name, unit in SERVICES.items()}
-    named = lambda found: {name: found[pid] for name, pid in pids.items()}
+    pids = {name: place.host.show(unit, "MainPID") for name, unit in SERVICES.items()}
     place.inside("idle", SETTLED)
-    memory = named(place.inside("memory", *pids.values()))
-    idle = named(place.inside("idle", options.idle, *pids.values(), timeout=options.idle + 60))
-    calls = named(place.inside("calls", options.idle, *pids.values(), timeout=options.idle + 60))
-    after = named(place.inside("memory", *pids.values()))
-    with place.product.visitor("dan") as client:
-        assert client.get("/healthz").status_code == 200
-    signed_in = named(place.inside("memory", *pids.values()))
-    return {"memory": memory, "idle": idle, "calls": calls, "memory_later": after, "memory_after_sign_in": signed_in}
+    return {"memory": memory(place, pids)}, pids
+
+
+def memory(place, pids):
+    found = place.inside("memory", *pids.values())
+    return {name: found[pid] for name, pid in pids.items()}
+
+
+def other_kernel(options):
+    """The same memory under Debian's own kernel. Emulated, which time must not be measured in, but pages can be."""
+    with Place("vm") as place:
+        found, _ = freshly_started(place)
+        return found | {"kernel": kernel(place)}
 
 
 # What the editor is; the rest of a workspace's processes only carry it.

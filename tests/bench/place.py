@@ -21,10 +21,10 @@ INSIDE = "/usr/src/bench/inside.py"
 class Place:
     """Use as a context manager."""
 
-    def __init__(self):
+    def __init__(self, kind="ns"):
         self._directory = tempfile.TemporaryDirectory(prefix="csm-bench-")
         self.directory = Path(self._directory.name)
-        self.host = Host("bench", store=env.product("STORE"))
+        self.host = Host(f"bench-{kind}", kind, env.product("STORE"))
         self.pki = Pki(self.directory / "pki")
         self.product = Product(self.host, self.pki, people=(*PEOPLE, ONE_MORE))
         del self.product.config["workspaces"][ONE_MORE]
@@ -34,7 +34,7 @@ class Place:
         try:
             self.host.put(INSIDE, Path(__file__).with_name("inside.py"))
             self.product.install()
-            self.product.wait_ready()
+            self.product.wait_ready(deadline=60 if self.host.kind == "ns" else 300)
         except BaseException:
             self.host.collect(env.artifacts() / "bench")
             self.host.down()
@@ -51,8 +51,9 @@ class Place:
         done = self.host.run("python3", INSIDE, verb, *map(str, words), timeout=timeout)
         return json.loads(done.stdout)
 
-    def pid(self, unit):
-        return self.host.show(unit, "MainPID")
+
+def kernel(place):
+    return place.host.sh("uname -r")
 
 
 def load():
@@ -76,7 +77,7 @@ def versions(place):
     first = lambda *argv: subprocess.run(argv, capture_output=True, text=True, check=True, cwd=env.CHECKOUT).stdout.split("\n")[0]
     pinned = dict(re.findall(r"^([A-Z_]+)=(.*)$", (env.CHECKOUT / "images/workspace/versions").read_text(), re.M))
     return {
-        "csm": f"{host('csm version | head -n 1')}, commit {commit()}, {env.product('CSM').stat().st_size / 1e6:.1f} MB",
+        "csm": f"{host('csm version | head -n 1').split()[-1]}, commit {commit()}, {env.product('CSM').stat().st_size / 1e6:.1f} MB",
         "rustc": first("rustc", "--version").split()[1],
         "systemd": host("systemctl --version | sed -n '1s/.*(\\(.*\\)).*/\\1/p'"),
         "podman": host("podman --version").split()[-1],

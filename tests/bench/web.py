@@ -108,7 +108,7 @@ def vhost(what, rendered, name):
 
 
 def measure(place, options, name, cookie):
-    gateway = place.pid(GATEWAY)
+    gateway = place.host.show(GATEWAY, "MainPID")
     taken = {}
     for connections in CONNECTIONS:
         whats = [what for what in VHOSTS if "real" not in what or connections == 16]
