@@ -269,13 +269,12 @@ CollectMode Text("inactive-or-failed")
 fn podmans_files() {
     let places = machine().layout.of(&WorkspaceName::parse("dan").expect("a name"));
     let text = format!(
-        "# storage.conf\n{}# of the images' account\n{}# containers.conf\n{}# registries.conf\n{}# policy.json\n{}\
+        "# storage.conf\n{}# of the images' account\n{}# containers.conf\n{}# registries.conf\n{}\
          # entrypoint\n{}",
         podman::storage_conf(&places),
         podman::image_storage_conf(&machine()),
         podman::CONTAINERS_CONF,
         podman::REGISTRIES_CONF,
-        podman::POLICY_JSON,
         podman::ENTRYPOINT,
     );
     assert_snapshot!(text, @r#"
@@ -305,8 +304,6 @@ hooks_dir = []
 runtime = "crun"
 # registries.conf
 unqualified-search-registries = []
-# policy.json
-{"default": [{"type": "insecureAcceptAnything"}]}
 # entrypoint
 #!/bin/sh
 # Written by code-server-multi; mounted read-only into every workspace.
