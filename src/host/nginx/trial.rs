@@ -1,10 +1,15 @@
 //! Lets nginx read a generation and finds out whether it took it.
 
+use std::time::Duration;
+
 use tokio::time::{Instant, sleep, timeout};
 
 use super::store::Link;
 use super::{JobResult, NginxError, POLL, Proof, Publisher, Reloader, Settings, UnitState, probe};
 use crate::model::nginx::generation::Generation;
+
+/// nginx lets old workers serve for 100 ms beside the new ones (ngx_master_process_cycle), so one answer proves nothing.
+const ALONE: Duration = Duration::from_millis(150);
 
 impl<R: Reloader + Sync> Publisher<R> {
     /// The state once it is no longer changing, or `Starting` after the deadline.
@@ -78,12 +83,17 @@ impl<R: Reloader + Sync> Publisher<R> {
         }
         // The job ends before the new workers serve, and also when the master refused the new configuration.
         let deadline = Instant::now() + *probe_deadline;
+        let mut since = None;
         loop {
             let served = probe::served(&self.settings.probe_socket).await;
             if served.as_ref().is_ok_and(|digest| digest == generation.digest()) {
-                return Ok(Ok(Proof::Served));
+                if since.get_or_insert_with(Instant::now).elapsed() >= ALONE {
+                    return Ok(Ok(Proof::Served));
+                }
+            } else {
+                since = None;
             }
-            if Instant::now() >= deadline {
+            if since.is_none() && Instant::now() >= deadline {
                 let instead =
                     served.map_or_else(|error| error.to_string(), |digest| format!("it still serves {digest}"));
                 return Ok(Err(format!(

@@ -47,7 +47,7 @@ async fn a_bad_file_is_named_and_the_others_are_served() {
     std::fs::write(&admin, head.to_owned() + &site).unwrap();
     let wanted = edge.generation(&[("alice", Some(port)), ("dan", None)]);
     assert_eq!(refused(edge.publisher.publish(&wanted).await), ["alice.conf"]);
-    // alice keeps what she had; eve was removed.
+    // alice keeps what she had; eve was removed, and no old worker serves her any more.
     assert_eq!(
         [answers(&edge, "alice").await, answers(&edge, "eve").await],
         [true, false]

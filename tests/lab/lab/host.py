@@ -1,5 +1,6 @@
 """Disposable hosts. The drivers are ../bin/ns and ../bin/vm; this gives them a shape that stories can use."""
 
+import contextlib
 import io
 import os
 import re
@@ -87,6 +88,16 @@ class Host:
         """Starts a command without waiting for it. The caller ends it."""
         options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} | options
         return subprocess.Popen(self.argv(*argv), **options)
+
+    @contextlib.contextmanager
+    def service(self, name, *argv):
+        """Something that runs in the host for as long as the block does, under systemd."""
+        unit = f"lab-{name}.service"
+        self.run("systemd-run", "--quiet", "--collect", f"--unit={unit}", *argv)
+        try:
+            yield unit
+        finally:
+            self.run("systemctl", "stop", unit, check=False)
 
     def put(self, path, content, mode=0o644, owner="root:root"):
         """Writes a file: text, bytes, or a local Path."""

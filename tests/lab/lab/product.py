@@ -8,12 +8,28 @@ import shlex
 import tomli_w
 
 from . import env
+from .client import Client
+from .editor import Session
 
 PEOPLE = ("dan", "alice", "sam")
 DOCUMENT = env.CHECKOUT / "docs" / "operations.md"
 SOURCE = "/usr/src/code-server-multi"
 CONFIG = "/etc/code-server-multi/config.toml"
 IMAGE = "/var/lib/code-server-multi-image.tar"
+DAEMON = "code-server-multi.service"
+GATEWAY = "code-server-multi-gateway.service"
+
+ENTER = """
+name=$1; shift
+busctl -- call org.freedesktop.systemd1 /org/freedesktop/systemd1 org.freedesktop.systemd1.Manager \\
+  AttachProcessesToUnit ssau "csm-$name.service" /runtime 1 $$ >/dev/null
+state=/var/lib/code-server-multi
+cd /
+exec setpriv --reuid "csm-$name" --regid "csm-$name" --init-groups env -i PATH="$PATH" \\
+  HOME="$state/accounts/$name" XDG_RUNTIME_DIR="/run/csm-$name" \\
+  CONTAINERS_CONF="$state/podman/$name/containers.conf" CONTAINERS_STORAGE_CONF="$state/podman/$name/storage.conf" \\
+  podman --cgroup-manager=cgroupfs exec --interactive workspace "$@"
+"""
 
 
 def blocks():
@@ -46,8 +62,20 @@ class Product:
                 "certificate": "/etc/lab/certificate.pem",
                 "certificate_key": "/etc/lab/key.pem",
             },
-            "workspaces": {name: {"password_file": self.password_file(name)} for name in people},
+            "workspaces": {name: self.workspace_table(name) for name in people},
         }
+
+    def workspace_table(self, name):
+        return {"password_file": self.password_file(name)}
+
+    def add(self, name):
+        """Puts a workspace into the configuration; the accounts of all people are there from the start."""
+        self.config["workspaces"][name] = self.workspace_table(name)
+        return self.reload()
+
+    def remove(self, name):
+        del self.config["workspaces"][name]
+        return self.reload()
 
     def password_file(self, name):
         return f"/etc/lab/passwords/{name}"
@@ -99,7 +127,7 @@ class Product:
 
     def wait_ready(self, *names, deadline=60):
         """Ready is what the daemon says after the editor has answered."""
-        for name in names or self.people:
+        for name in names or self.config["workspaces"]:
             self.host.wait_for(f"{name} is ready", lambda name=name: self.state(name) == "ready", deadline)
 
     def state(self, name):
@@ -107,6 +135,63 @@ class Product:
 
     def workspace(self, name):
         return next(one for one in self.status()["workspaces"] if one["name"] == name)
+
+    def plan(self):
+        return json.loads(self.csm("plan", "--json").stdout)
+
+    def is_settled(self):
+        """Nothing is left to do, by a fresh look."""
+        plan = self.plan()
+        return not plan["host"] and not any(plan["workspaces"].values())
+
+    def wait_settled(self, deadline=30):
+        self.host.wait_for("nothing is left to do", self.is_settled, deadline)
+
+    def daemon_pid(self):
+        return int(self.host.show(DAEMON, "MainPID"))
+
+    def main_pids(self, *names):
+        """The process that each workspace's service stands and falls with."""
+        return {name: int(self.host.show(f"csm-{name}.service", "MainPID")) for name in names or self.config["workspaces"]}
+
+    def sign_in(self, client, name=None, password=None):
+        """Signs a client in at the host it visits, and returns the answer."""
+        name = name or client.visited.split(".")[0]
+        form = {"password": self.passwords[name] if password is None else password, "next": "/"}
+        return client.post("/_csm/sign-in", data=form, headers={"Origin": f"https://{client.visited}"})
+
+    def client(self, name):
+        """A client that is not signed in. The caller closes it."""
+        return Client(self.host, self.pki, name, domain=self.domain)
+
+    def visitor(self, name):
+        """A client that is signed in at a workspace. The caller closes it."""
+        client = self.client(name)
+        answer = self.sign_in(client)
+        assert answer.status_code == 303, (answer.status_code, answer.text[:500])
+        return client
+
+    def same_visitor(self, client):
+        """The same person with a connection of their own, since a client serves one thread."""
+        other = self.client(client.visited.split(".")[0])
+        other.cookies.update(client.cookies)
+        return other
+
+    def session(self, client):
+        """An open editor window of a client that is signed in."""
+        return Session(client)
+
+    def inside(self, name, *command, **options):
+        """Runs a command in a workspace's container."""
+        return self.host.run(*self.inside_argv(name, *command), **options)
+
+    def inside_sh(self, name, script, *arguments, **options):
+        command = ("bash", "-euo", "pipefail", "-c", script, "lab", *arguments)
+        return self.inside(name, *command, **options).stdout.strip()
+
+    def inside_argv(self, name, *command):
+        """Podman refuses to exec from outside the unit's cgroup, so the process joins it first."""
+        return ["bash", "-euo", "pipefail", "-c", ENTER, "lab", name, *command]
 
     def cgroup(self, name, file):
         """A file of the workspace's cgroup."""

@@ -109,14 +109,3 @@ def test_needs_choose_the_kind():
     assert needs.kind_for({"reboot"}) == "vm"
     with pytest.raises(ValueError, match="'swimming'"):
         needs.kind_for({"swimming"})
-
-
-def test_vm_has_limits_and_a_site_and_reboots(pki, tmp_path):
-    with Host("machine", "vm") as vm:
-        assert {"memory", "cpu", "pids"} <= set(vm.sh("cat /sys/fs/cgroup/cgroup.controllers").split())
-        serve(vm, pki)
-        assert "here is dan" in Client(vm, pki, "dan").get("/").text
-        vm.put("/root/kept", "kept")
-        vm.reboot()
-        assert vm.get("/root/kept") == b"kept"
-        vm.wait_for("nginx is back", lambda: "here is dan" in Client(vm, pki, "dan").get("/").text)

@@ -1,0 +1,133 @@
+"""Changes of the configuration: what is applied live, what waits, and what isn't touched at all."""
+
+import json
+
+import pytest
+
+from lab.product import DAEMON
+
+
+def nginx_pids(host):
+    """Its workers are replaced by every reload."""
+    return set(host.sh("pgrep -x nginx").split())
+
+
+def pids_of_all(host, product):
+    return product.main_pids(), nginx_pids(host)
+
+
+@pytest.fixture(scope="module")
+def dan(product):
+    with product.visitor("dan") as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def window(product, dan):
+    with product.session(dan) as session:
+        yield session
+
+
+def test_nothing_changed_means_nothing_happens(host, product, window):
+    before = pids_of_all(host, product)
+    product.wait_settled()
+    assert json.loads(product.csm("reload", "--json").stdout) == {"changed": False}
+    # Written anew with another order and a comment, but the same in meaning.
+    reordered = dict(reversed(product.config.items()))
+    product.config, kept = reordered, product.config
+    product.write_config()
+    product.config = kept
+    assert json.loads(product.csm("reload", "--json").stdout) == {"changed": False}
+    host.sh('systemctl restart "$1"', DAEMON)
+    product.wait_ready()
+    product.wait_settled()
+    assert pids_of_all(host, product) == before
+    window.assert_alive()
+
+
+def test_limits_are_changed_live(host, product, window):
+    before = pids_of_all(host, product)
+    product.config["workspaces"]["dan"] |= {
+        "memory_limit": "1234M",
+        "memory_soft_limit": "1000M",
+        "cpu_limit": 0.75,
+        "tasks_max": 777,
+        "cpu_weight": 42,
+    }
+    product.reload()
+    expected = {
+        "MemoryMax": str(1234 << 20),
+        "MemoryHigh": str(1000 << 20),
+        "CPUQuotaPerSecUSec": "750ms",
+        "TasksMax": "777",
+        "CPUWeight": "42",
+    }
+    for name, value in expected.items():
+        host.wait_for(f"{name} is {value}", lambda name=name, value=value: host.show("csm-dan.service", name) == value, 10)
+    product.wait_settled()
+    assert pids_of_all(host, product) == before
+    window.assert_alive()
+    # A neighbour keeps its own.
+    assert host.show("csm-alice.service", "MemoryMax") == str(3 << 30)
+    assert product.workspace("dan")["pending"] == []
+
+
+def test_the_environment_waits_for_a_restart(host, product, window):
+    before = pids_of_all(host, product)
+    product.config["workspaces"]["dan"]["environment"] = {"LAB_GREETING": "good morning, 'dan' \"$HOME\""}
+    product.reload()
+    host.wait_for("it is pending", lambda: product.workspace("dan")["pending"] == ["environment"], 10)
+    plan = product.plan()
+    assert plan["pending"] == {"dan": ["environment"]}
+    assert not any(plan["workspaces"].values()) and not plan["host"]
+    assert "csm restart dan" in product.csm("plan").stdout
+    assert "csm restart dan" in product.csm("status").stdout
+    assert pids_of_all(host, product) == before
+    window.assert_alive()
+
+    product.csm("restart", "dan")
+    assert product.workspace("dan")["state"] == "ready"
+    assert product.workspace("dan")["pending"] == [] and product.plan()["pending"].get("dan", []) == []
+    pids = product.main_pids()
+    assert pids["dan"] != before[0]["dan"]
+    assert (pids["alice"], pids["sam"]) == (before[0]["alice"], before[0]["sam"])
+    assert product.inside("dan", "printenv", "LAB_GREETING").stdout == "good morning, 'dan' \"$HOME\"\n"
+    # Stopping and starting a workspace is none of nginx's business.
+    assert nginx_pids(host) == before[1]
+
+
+def test_apply_now_restarts_by_itself(host, product):
+    before = product.main_pids()
+    product.config["workspaces"]["alice"] |= {"apply": "now", "environment": {"LAB_GREETING": "now"}}
+    product.reload()
+    host.wait_for("alice was restarted", lambda: product.main_pids()["alice"] not in (0, before["alice"]), 30)
+    product.wait_ready("alice")
+    assert product.inside("alice", "printenv", "LAB_GREETING").stdout == "now\n"
+    after = product.main_pids()
+    assert (after["dan"], after["sam"]) == (before["dan"], before["sam"])
+
+
+def test_a_user_is_removed_and_comes_back(host, product, visit):
+    product.inside_sh("sam", "echo kept >/home/coder/project/kept.txt; echo kept >/home/coder/.kept")
+    assert visit("sam").get("/").status_code == 401
+    before = product.main_pids("dan", "alice")
+    product.remove("sam")
+    host.wait_for("the unit is gone", lambda: host.show("csm-sam.service", "LoadState") == "not-found", 20)
+    host.wait_for("the vhost is gone", lambda: visit("sam").get("/").status_code == 404, 10)
+    assert "sam" not in visit("sam").get("/").text
+    product.wait_settled()
+    assert [one["name"] for one in product.status()["workspaces"]] == ["alice", "dan"]
+    assert not host.sh("systemctl list-units --all --plain --no-legend 'csm-sam*' '*sam*.mount'")
+    assert not host.sh("pgrep -u csm-sam || true")
+    assert not host.sh("ls /run/code-server-multi/front | grep sam || true")
+    assert host.get("/var/lib/vscode/sam/workspace/kept.txt") == b"kept\n"
+
+    product.add("sam")
+    product.wait_ready("sam")
+    product.wait_settled()
+    sam = visit("sam")
+    host.wait_for("the vhost is back", lambda: sam.get("/").status_code == 401, 10)
+    assert product.sign_in(sam).status_code == 303
+    assert sam.get("/healthz").status_code == 200
+    assert product.inside("sam", "cat", "/home/coder/project/kept.txt", "/home/coder/.kept").stdout == "kept\nkept\n"
+    assert product.main_pids("dan", "alice") == before

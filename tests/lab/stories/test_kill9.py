@@ -1,0 +1,272 @@
+"""kill -9 of the daemon around every step it takes and at random moments, and of the gateway: nobody notices.
+
+The lab's binary counts down a number at the boundaries of its actions and kills itself at zero. CSM_LAB_SEED repeats a
+run's random moments, CSM_LAB_KILLS makes them more (tests/long does)."""
+
+import concurrent.futures
+import os
+import random
+import time
+
+import pytest
+
+from lab.product import DAEMON, GATEWAY
+
+BOUNDARY = "/run/code-server-multi/kill-at-boundary"
+BYSTANDERS = ("dan", "alice")
+KILLS = int(os.environ.get("CSM_LAB_KILLS", "20"))
+SEED = int(os.environ.get("CSM_LAB_SEED") or time.time_ns() % 1_000_000)
+
+# Far more boundaries than any of these has.
+ENOUGH = 60
+
+
+def CONFIGURE(product):
+    # A second's pause before each of a hundred restarts is time that shows nothing.
+    product.host.put(f"/etc/systemd/system/{DAEMON}.d/lab.conf", "[Unit]\nStartLimitIntervalSec=0\n[Service]\nRestartSec=20ms\n")
+
+
+class Bystanders:
+    """Two people at work, whom nothing that happens to the daemon or to sam may concern."""
+
+    def __init__(self, product):
+        self.product = product
+        self.clients = {name: product.visitor(name) for name in BYSTANDERS}
+        self.windows = {name: product.session(client) for name, client in self.clients.items()}
+        self.pids = product.main_pids(*BYSTANDERS)
+
+    def check(self):
+        for window in self.windows.values():
+            window.assert_alive()
+        assert self.product.main_pids(*BYSTANDERS) == self.pids
+        for client in self.clients.values():
+            assert client.get("/healthz").status_code == 200
+
+
+@pytest.fixture(scope="module")
+def bystanders(product):
+    return Bystanders(product)
+
+
+class Sam:
+    """What is done to sam's workspace, and how one sees that it came about."""
+
+    def __init__(self, host, product):
+        self.host, self.product, self.greetings = host, product, 0
+
+    def csm(self, *argv):
+        """Its exit code: killed in the middle, the daemon may or may not have answered."""
+        return self.product.csm(*argv, check=False, timeout=60).returncode
+
+    def stop(self):
+        return self.csm("stop", "sam")
+
+    def start(self):
+        return self.csm("start", "sam")
+
+    def restart(self):
+        return self.csm("restart", "sam")
+
+    def remove(self):
+        del self.product.config["workspaces"]["sam"]
+        self.product.write_config()
+        return self.csm("reload")
+
+    def add(self):
+        self.product.config["workspaces"]["sam"] = self.product.workspace_table("sam")
+        self.product.write_config()
+        return self.csm("reload")
+
+    def change(self):
+        """Another environment, and the restart that applies it."""
+        self.greetings += 1
+        self.product.config["workspaces"]["sam"]["environment"] = {"GREETING": str(self.greetings)}
+        self.product.write_config()
+        self.csm("reload")
+        return self.csm("restart", "sam")
+
+    def is_stopped(self):
+        return self.product.state("sam") == "stopped" and self.is_absent()
+
+    def is_ready(self):
+        return self.product.state("sam") == "ready" and self.host.run(
+            "curl", "-sf", "--max-time", "2", "--unix-socket", "/run/code-server-multi/front/sam.sock", "http://x/healthz"
+        )
+
+    def is_gone(self):
+        names = [one["name"] for one in self.product.status()["workspaces"]]
+        return "sam" not in names and self.is_absent()
+
+    def is_absent(self):
+        return self.host.show("csm-sam.service", "LoadState") == "not-found" and not self.host.sh(
+            "ls /run/code-server-multi/front | grep sam || true"
+        )
+
+    def has_greeting(self):
+        return self.is_ready() and self.greeting() == str(self.greetings)
+
+    def greeting(self):
+        return self.product.inside("sam", "printenv", "GREETING", check=False).stdout.strip()
+
+    def starts(self):
+        """How often its container was started, by PID 1's own account (the id is systemd's of "unit started")."""
+        return int(self.host.sh("journalctl --sync; journalctl --boot -o cat --output-fields=MESSAGE MESSAGE_ID=39f53479d3a045ac8e11786248231fbf UNIT=csm-sam.service | wc -l"))
+
+
+@pytest.fixture(scope="module")
+def sam(host, product):
+    return Sam(host, product)
+
+
+def killed_at(host, product, boundary, act):
+    """Does it with the kill armed. Whether the daemon was killed; and the exit code."""
+    before = product.daemon_pid()
+    host.sh('echo "$2" >"$1"', BOUNDARY, str(boundary))
+    code = act()
+    return before, code
+
+
+def settle(host, product, before, arrived):
+    """Waits until it came about. Whether the daemon had been killed on the way."""
+    host.wait_for(f"sam: {arrived.__name__}", lambda: arrived() and product.is_settled(), 40)
+    left = host.run("rm", BOUNDARY, check=False).returncode == 0
+    killed = product.daemon_pid() != before
+    assert killed != left, "the daemon died otherwise than by the boundary"
+    return killed
+
+
+def at_every_boundary(host, product, bystanders, *acts):
+    """Each act in turn, killed at its first boundary, its second, and so on until none is left in any."""
+    counts = {act.__name__: 0 for act, _ in acts}
+    for boundary in range(1, ENOUGH):
+        killed_any = False
+        for act, arrived in acts:
+            before, code = killed_at(host, product, boundary, act)
+            killed = settle(host, product, before, arrived)
+            bystanders.check()
+            counts[act.__name__] += killed
+            killed_any |= killed
+            assert killed or code == 0, f"{act.__name__} undisturbed ended with {code}"
+        if not killed_any:
+            break
+    else:
+        pytest.fail(f"still killed at boundary {ENOUGH}: {counts}")
+    print("boundaries:", counts)
+    # Fewer would mean that fail points have gone.
+    assert all(count >= 3 for count in counts.values()), counts
+
+
+def test_stop_and_start(host, product, bystanders, sam):
+    before = sam.starts()
+    done = 0
+
+    def start():
+        nonlocal done
+        done += 1
+        return sam.start()
+
+    at_every_boundary(host, product, bystanders, (sam.stop, sam.is_stopped), (start, sam.is_ready))
+    # Adopted, not started once more: as many starts as were asked for.
+    assert sam.starts() - before == done
+
+
+def test_remove_and_add(host, product, bystanders, sam):
+    at_every_boundary(host, product, bystanders, (sam.remove, sam.is_gone), (sam.add, sam.is_ready))
+
+
+def test_restart(host, product, bystanders, sam):
+    """What the caller was told is true: a restart that ended well has happened."""
+
+    def restart():
+        before = product.main_pids("sam")
+        code = sam.restart()
+        if code == 0:
+            assert product.main_pids("sam") != before, "csm restart said it was done, and nothing had been restarted"
+        return code
+
+    at_every_boundary(host, product, bystanders, (restart, sam.is_ready))
+
+
+def test_a_changed_environment(host, product, bystanders, sam):
+    def change():
+        code = sam.change()
+        if code == 0:
+            assert sam.greeting() == str(sam.greetings), "csm restart said it was done, and the old environment is there"
+        return code
+
+    at_every_boundary(host, product, bystanders, (change, sam.is_ready))
+    sam.restart()
+    assert sam.has_greeting()
+
+
+def test_random_moments(host, product, bystanders, sam):
+    print(f"seed: {SEED} (CSM_LAB_SEED={SEED} repeats it)")
+    dice = random.Random(SEED)
+    arrived = {"stop": sam.is_stopped, "start": sam.is_ready, "restart": sam.is_ready, "remove": sam.is_gone, "add": sam.is_ready, "change": sam.is_ready}
+    state = "ready"
+    after = {"stop": "stopped", "remove": "gone"}
+    choices = {"ready": ("stop", "restart", "remove", "change"), "stopped": ("start", "restart", "change"), "gone": ("add",)}
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        for number in range(KILLS):
+            act = dice.choice(choices[state])
+            moment = dice.uniform(0, 1.5)
+            what = f"seed {SEED}, kill {number}: {act}, after {moment:.3f} s"
+            print(what)
+            before = product.daemon_pid()
+            doing = pool.submit(getattr(sam, act))
+            # The moment itself, not a wait for anything.
+            time.sleep(moment)
+            host.sh('kill -KILL "$1"', str(before))
+            doing.result(90)
+            if state == "stopped" and act in ("restart", "change"):
+                # Lost with the daemon that was asked: then it is still stopped, and asking again starts it.
+                sam.start()
+            if act == "stop" and not host.run("grep", "-q", "running = false", "/var/lib/code-server-multi/intent/sam.toml", check=False).returncode == 0:
+                sam.stop()
+            if act == "start":
+                sam.start()
+            state = after.get(act, "ready")
+            try:
+                host.wait_for(f"sam: {arrived[act].__name__}", lambda act=act: arrived[act]() and product.is_settled(), 40)
+                bystanders.check()
+            except AssertionError as error:
+                raise AssertionError(what) from error
+            assert product.daemon_pid() not in (0, before)
+    if state != "ready":
+        sam.add() if state == "gone" else sam.start()
+        host.wait_for("sam is back", sam.is_ready, 40)
+
+
+def test_the_gateway(host, product, bystanders):
+    """Its socket is systemd's: what comes while it is away waits there."""
+    stop, codes = False, {number: [] for number in range(4)}
+
+    def ask(number):
+        with product.same_visitor(bystanders.clients[BYSTANDERS[number % 2]]) as client:
+            while not stop:
+                codes[number].append(client.get("/healthz").status_code)
+
+    def everybody_was_answered_since(before):
+        return all(len(codes[number]) > before[number] for number in codes)
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        asking = [pool.submit(ask, number) for number in codes]
+        try:
+            for _ in range(10):
+                pid = host.show(GATEWAY, "MainPID")
+                host.sh('kill -KILL "$1"', pid)
+                before = {number: len(codes[number]) + 1 for number in codes}
+                host.wait_for("another gateway answers everybody", lambda before=before: everybody_was_answered_since(before), 20)
+                assert host.show(GATEWAY, "MainPID") not in ("0", pid)
+        finally:
+            stop = True
+        for one in asking:
+            one.result(60)
+    codes = sum(codes.values(), [])
+    print(f"{len(codes)} requests meanwhile")
+    assert len(codes) > 50
+    assert set(codes) == {200}
+    bystanders.check()
+    # And who signs in now can.
+    with product.visitor("sam") as client:
+        assert client.get("/healthz").status_code == 200

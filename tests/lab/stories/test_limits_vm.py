@@ -1,0 +1,151 @@
+"""Limits that the kernel enforces, and a reboot: on a machine with a kernel of its own."""
+
+import statistics
+import time
+
+from lab.product import DAEMON
+
+NEEDS = {"memory", "cpu", "pids", "reboot"}
+MIB = 1 << 20
+
+LIMITS = {
+    # Little room between slowed down and killed: a process crawls through it.
+    "dan": {
+        "memory_limit": "700M",
+        "memory_soft_limit": "690M",
+        "memory_low": "64M",
+        "cpu_limit": 1.25,
+        "cpu_weight": 200,
+        "tasks_max": 400,
+    },
+    "alice": {},
+    "sam": {"memory_limit": "1G", "cpu_limit": "0.8", "tasks_max": 150},
+}
+
+SHOWN = {
+    "dan": {
+        "MemoryMax": 700 * MIB,
+        "MemoryHigh": 690 * MIB,
+        "MemoryLow": 64 * MIB,
+        "MemorySwapMax": 0,
+        "CPUQuotaPerSecUSec": "1.250000s",
+        "CPUWeight": 200,
+        "TasksMax": 400,
+    },
+    "alice": {
+        "MemoryMax": 3072 * MIB,
+        "MemoryHigh": 2560 * MIB,
+        "MemoryLow": 0,
+        "MemorySwapMax": 0,
+        "CPUQuotaPerSecUSec": "1.500000s",
+    },
+    "sam": {"MemoryMax": 1024 * MIB, "CPUQuotaPerSecUSec": "800ms", "TasksMax": 150, "MemorySwapMax": 0},
+}
+
+
+def CONFIGURE(product):
+    for name, limits in LIMITS.items():
+        product.config["workspaces"][name] |= limits
+
+
+def events(product, name, file, key):
+    return int(dict(line.split() for line in product.cgroup(name, file).splitlines())[key])
+
+
+def test_the_machine_has_what_was_asked_for(host):
+    assert host.kind == "vm"
+    assert {"memory", "cpu", "pids"} <= set(host.sh("cat /sys/fs/cgroup/cgroup.controllers").split())
+
+
+def test_systemd_shows_what_is_configured(host, product):
+    for name, expected in SHOWN.items():
+        names = ",".join(expected)
+        shown = dict(line.split("=", 1) for line in host.sh('systemctl show --property "$2" "csm-$1.service"', name, names).splitlines())
+        if shown.get("CPUQuotaPerSecUSec", "").rstrip("s").replace(".", "").isdigit():
+            shown["CPUQuotaPerSecUSec"] = f"{float(shown['CPUQuotaPerSecUSec'].rstrip('s')):.6f}s"
+        assert shown == {key: str(value) for key, value in expected.items()}, name
+    # And the kernel was told.
+    assert product.cgroup("dan", "memory.max") == str(700 * MIB)
+    assert product.cgroup("dan", "memory.swap.max") == "0"
+    assert product.cgroup("dan", "cpu.max").split()[0] == "125000"
+    assert product.cgroup("sam", "pids.max") == "150"
+
+
+def test_over_the_hard_limit_a_process_dies_and_the_editor_stays(host, product):
+    pid = product.main_pids("dan")
+    done = product.inside("dan", "python3", "-c", "b = bytearray(900 << 20)", check=False, timeout=120)
+    assert done.returncode == 137, done
+    assert events(product, "dan", "memory.events", "oom_kill") > 0
+    assert product.main_pids("dan") == pid
+    product.wait_ready("dan")
+    with product.visitor("dan") as dan:
+        assert dan.get("/healthz").status_code == 200
+    # Nobody else paid for it.
+    for name in ("alice", "sam"):
+        assert events(product, name, "memory.events", "oom_kill") == 0
+
+
+def test_a_fork_bomb_is_its_owners_own_trouble(host, product):
+    before = product.main_pids("dan", "alice")
+    alone = latencies(product, "dan", 30)
+    bomb = host.start(*product.inside_argv("sam", "bash", "-c", "bomb() { bomb | bomb & }; while :; do bomb; done"))
+    try:
+        host.wait_for("the bomb is at its limit", lambda: events(product, "sam", "pids.events", "max") > 50, 90)
+        took = latencies(product, "dan", 100)
+        print(f"neighbour's /healthz in ms, alone: {summary(alone)}; beside a fork bomb: {summary(took)}")
+        assert percentile(took, 99) < 1
+        # Other people's: nothing of the kind.
+        assert events(product, "dan", "pids.events", "max") == 0
+
+        begun = time.monotonic()
+        product.csm("stop", "sam")
+        stopped = time.monotonic() - begun
+        print(f"csm stop beside it took {stopped:.1f} s")
+        assert stopped < 5
+    finally:
+        bomb.kill()
+        bomb.wait()
+    assert not host.sh("pgrep -u csm-sam || true")
+    assert product.main_pids("dan", "alice") == before
+    product.csm("start", "sam")
+    assert product.state("sam") == "ready"
+
+
+def latencies(product, name, count):
+    took = []
+    with product.visitor(name) as client:
+        for _ in range(count):
+            begun = time.monotonic()
+            assert client.get("/healthz").status_code == 200
+            took.append(time.monotonic() - begun)
+    return took
+
+
+def percentile(values, which):
+    return statistics.quantiles(values, n=100, method="inclusive")[which - 1]
+
+
+def summary(values):
+    return f"p50 {percentile(values, 50) * 1000:.0f}, p99 {percentile(values, 99) * 1000:.0f}"
+
+
+def test_what_was_stopped_stays_stopped_over_kill_and_reboot(host, product):
+    """The last story of this host: it goes through a reboot."""
+    product.csm("stop", "dan")
+    pid = product.daemon_pid()
+    host.sh('kill -KILL "$1"', str(pid))
+    host.wait_for("the daemon is another process", lambda: product.daemon_pid() not in (0, pid), 30)
+    product.wait_ready("alice", "sam")
+    assert product.state("dan") == "stopped"
+
+    host.reboot()
+    host.wait_for("the daemon is up", lambda: host.show(DAEMON, "ActiveState") == "active", 60)
+    product.wait_ready("alice", "sam", deadline=180)
+    assert product.state("dan") == "stopped"
+    assert product.workspace("dan")["intent"]["running"] is False
+    assert host.show("csm-dan.service", "LoadState") == "not-found"
+    with product.visitor("alice") as alice:
+        assert alice.get("/healthz").status_code == 200
+    product.wait_settled()
+    product.csm("start", "dan", timeout=120)
+    assert product.state("dan") == "ready"

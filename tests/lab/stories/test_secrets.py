@@ -1,0 +1,163 @@
+"""Two canaries, a password and a key: looked for in every place where secrets have been found to leak."""
+
+import pytest
+
+PASSWORD = "canary-password-Zq8RwT41"
+KEY = "canary-key-Lm3XvB92"
+PLANTED = "canary-planted-Hj6NcP57"
+
+# In each place, for each word: prints "place: what" for whatever holds it. Words come on standard input, since this
+# script's own command line and environment are searched too.
+SEARCH = r"""
+import os, pathlib, subprocess, sys
+words = sys.stdin.read().split()
+
+def report(place, content):
+    for word in words:
+        if word.encode() in content:
+            print(f"{word} {place}")
+
+def output(*argv):
+    return subprocess.run(argv, capture_output=True, check=True).stdout
+
+def in_container(pid):
+    return "libpod-payload" in pathlib.Path(f"/proc/{pid}/cgroup").read_text()
+
+report("journal", output("journalctl", "--boot", "--output=export", "--no-pager"))
+report("units", output("systemctl", "show", "--all", "--no-pager", "*"))
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    try:
+        if in_container(pid):
+            continue
+        for what in ("cmdline", "environ"):
+            report(f"process-{what}", pathlib.Path(f"/proc/{pid}/{what}").read_bytes())
+    except (OSError, ValueError):
+        pass
+TREES = {
+    "podman": ["/var/lib/code-server-multi/podman", "/var/lib/code-server-multi/accounts", *map(str, pathlib.Path("/run").glob("csm-*"))],
+    "nginx": ["/var/lib/code-server-multi/nginx", "/var/log/nginx", "/run/nginx", "/var/lib/nginx"],
+    "state": ["/var/lib/code-server-multi/intent", "/var/lib/code-server-multi/passwords", "/var/lib/code-server-multi-gateway"],
+    "run": ["/run/systemd", "/run/code-server-multi", "/tmp", "/var/tmp", "/root"],
+    "core": ["/var/lib/systemd/coredump", "/var/crash"],
+    "home": ["/var/lib/vscode"],
+}
+for place, tops in TREES.items():
+    for top in tops:
+        for directory, below, names in os.walk(top):
+            # Shown through mounts: the image store, and homes that are searched where they lie.
+            below[:] = [name for name in below if not os.path.ismount(os.path.join(directory, name))]
+            for name in names:
+                path = os.path.join(directory, name)
+                if os.path.isfile(path) and not os.path.islink(path):
+                    with open(path, "rb") as file:
+                        report(f"{place} {path}", file.read())
+for path in pathlib.Path("/").glob("core*"):
+    if path.is_file():
+        report(f"core {path}", path.read_bytes())
+"""
+
+
+def CONFIGURE(product):
+    product.passwords["dan"] = PASSWORD
+    product.host.put("/etc/lab/secrets/key", KEY + "\n", 0o600)
+    product.config["workspaces"]["dan"]["secret_environment"] = {"LAB_KEY": "/etc/lab/secrets/key"}
+
+
+def search(host, *words):
+    host.put("/etc/lab/search.py", SEARCH)
+    found = host.run("python3", "/etc/lab/search.py", input="\n".join(words), timeout=120).stdout.splitlines()
+    return [line.split(" ", 1) for line in found]
+
+
+@pytest.fixture(scope="module")
+def used(host, product):
+    """Everything was done with them that people and admins do."""
+    with product.visitor("dan") as dan:
+        assert dan.get("/healthz").status_code == 200
+    with product.client("dan") as stranger, product.client("alice") as mistaken:
+        product.sign_in(stranger, password=PASSWORD + "x")
+        product.sign_in(mistaken, password=PASSWORD)
+        # A browser that asks for the page with the password in the query.
+        stranger.get("/_csm/sign-in", params={"password": PASSWORD})
+    product.csm("restart", "dan")
+    for verb in (("status", "--json"), ("plan",), ("doctor",), ("logs", "dan"), ("test", "dan")):
+        done = product.csm(*verb, check=False)
+        assert PASSWORD not in done.stdout + done.stderr and KEY not in done.stdout + done.stderr, verb
+    # A value where a name is expected, and a file that is none: errors must not repeat secrets.
+    right = dict(product.config["workspaces"]["dan"])
+    product.config["workspaces"]["dan"]["password_file"] = PASSWORD
+    product.write_config()
+    product.csm("reload", check=2)
+    product.config["workspaces"]["dan"] = right
+    product.reload()
+    product.wait_ready()
+
+
+def test_the_key_arrives_where_it_should(host, product, used):
+    environments = [host.get(f"/proc/{pid}/environ").decode() for pid in product.pids("dan")]
+    assert any(f"LAB_KEY={KEY}\0" in environment for environment in environments)
+    assert host.sh("stat -c '%a' /run/code-server-multi/secrets/dan/LAB_KEY") == "400"
+    assert host.sh("stat -f -c %T /run/code-server-multi/secrets/dan") == "tmpfs"
+    assert host.get("/run/code-server-multi/secrets/dan/LAB_KEY").decode().strip() == KEY
+    # Its neighbour's account can't read it.
+    host.run("setpriv", "--reuid", "csm-alice", "--regid", "csm-alice", "--init-groups", "cat", "/run/code-server-multi/secrets/dan/LAB_KEY", check=1)
+
+
+def test_the_search_finds_what_is_there(host, product):
+    """Planted in one place of each kind: so what the next story doesn't find isn't there."""
+    host.run("systemd-run", "--quiet", "--unit=lab-planted", f"--setenv=PLANTED={PLANTED}", "sleep", "300")
+    host.sh('logger "$1"', PLANTED)
+    planted = [
+        "/var/lib/code-server-multi/accounts/dan/planted",
+        "/var/lib/code-server-multi/nginx/planted",
+        "/var/lib/code-server-multi/intent/planted",
+        "/var/lib/systemd/coredump/planted",
+        "/run/code-server-multi/planted",
+        "/var/lib/vscode/dan/home/planted",
+    ]
+    for path in planted:
+        host.put(path, PLANTED)
+    host.sh("journalctl --sync")
+    found = search(host, PLANTED)
+    places = {place.split()[0] for _, place in found}
+    assert places == {"journal", "units", "process-environ", "podman", "nginx", "state", "core", "run", "home"}, found
+    host.sh('systemctl stop lab-planted; rm "$@"', *planted)
+
+
+def test_neither_is_found_anywhere(host, product, used):
+    host.sh("journalctl --sync")
+    found = [
+        (word, place)
+        for word, place in search(host, PASSWORD, KEY)
+        # Where the daemon hands it over: 0400 on tmpfs, see above.
+        if place != "run /run/code-server-multi/secrets/dan/LAB_KEY"
+    ]
+    # The name of a missing file is no secret; it was put there as one, above.
+    assert not found
+
+
+def test_a_crash_writes_no_core(host, product, used):
+    """Whatever the kernel is told to do with cores, these processes leave none."""
+    services = ["code-server-multi.service", "code-server-multi-gateway.service", "csm-dan.service"]
+    for unit in services:
+        assert host.show(unit, "LimitCORE") == "0" and host.show(unit, "LimitCORESoft") == "0", unit
+    with product.visitor("dan"):
+        pass  # so that the gateway runs, and has seen the password
+    before = host.sh("find / -xdev -name 'core*' -type f -size +100k -newer /etc/lab/search.py 2>/dev/null || true")
+    for unit in services[:2]:
+        pid = host.show(unit, "MainPID")
+        assert "0                    0" in host.sh('grep "Max core file size" "/proc/$1/limits"', pid)
+        host.sh('kill -ABRT "$1"', pid)
+        host.wait_for(f"{unit} is another process", lambda unit=unit, pid=pid: host.show(unit, "MainPID") not in ("0", pid), 20)
+    product.wait_ready()
+    after = host.sh("find / -xdev -name 'core*' -type f -size +100k -newer /etc/lab/search.py 2>/dev/null || true")
+    assert after == before
+    assert not [found for found in search(host, PASSWORD, KEY) if found[1].startswith("core")]
+
+
+def test_what_rotates_is_noticed_without_its_value_being_told(host, product, used):
+    host.put("/etc/lab/secrets/key", KEY + "-next\n", 0o600)
+    product.csm("restart", "dan")
+    assert product.inside("dan", "cat", "/run/csm/secrets/LAB_KEY").stdout.strip() == KEY + "-next"
+    host.sh("journalctl --sync")
+    assert not [found for found in search(host, KEY) if not found[1].startswith("run /run/code-server-multi/secrets/dan/")]
