@@ -79,6 +79,8 @@ pub fn exec(path: &str, arguments: Vec<String>) -> Exec {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -91,6 +93,52 @@ mod tests {
             ("/ü", "\\xc3\\xbc.mount"),
         ] {
             assert_eq!(path_unit_name(Path::new(path), ".mount"), name);
+        }
+    }
+
+    /// What systemd-escape(1) --unescape --path does.
+    fn unescaped(name: &str) -> Vec<u8> {
+        let mut path = vec![b'/'];
+        let mut left = name;
+        while let Some(first) = left.chars().next() {
+            if let Some(digits) = left.strip_prefix("\\x") {
+                path.push(u8::from_str_radix(&digits[..2], 16).expect("two digits"));
+                left = &digits[2..];
+                continue;
+            }
+            path.push(if first == '-' {
+                b'/'
+            } else {
+                u8::try_from(first).expect("ASCII")
+            });
+            left = &left[1..];
+        }
+        path
+    }
+
+    proptest! {
+        #[test]
+        fn an_escaped_path_leads_back(parts in prop::collection::vec(prop::collection::vec(1..=255_u8, 1..9), 1..5)) {
+            use std::os::unix::ffi::OsStrExt as _;
+            let parts: Vec<Vec<u8>> = parts.into_iter().map(|part| part.into_iter().filter(|b| *b != b'/').collect()).collect();
+            let mut path = Vec::new();
+            for part in parts.iter().filter(|part| !part.is_empty()) {
+                path.push(b'/');
+                path.extend(part);
+            }
+            prop_assume!(!path.is_empty());
+            let name = path_unit_name(Path::new(std::ffi::OsStr::from_bytes(&path)), "");
+            prop_assert!(name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:\\".contains(&b)), "{}", name);
+            prop_assert!(!name.starts_with('.'));
+            prop_assert_eq!(unescaped(&name), path);
+        }
+
+        /// systemd makes one of two dollars, and expands what follows a single one.
+        #[test]
+        fn no_argument_is_expanded(argument in any::<String>()) {
+            let doubled = exec("/bin/x", vec![argument.clone()]).argv.swap_remove(1);
+            prop_assert_eq!(doubled.replace("$$", "").matches('$').count(), 0);
+            prop_assert_eq!(doubled.replace("$$", "$"), argument);
         }
     }
 

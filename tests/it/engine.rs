@@ -1,9 +1,10 @@
 //! The reconciler as a whole, on a world that is made up: the real controller and workers, tokio's clock stopped.
 
+mod entrypoint;
 mod fake;
 mod faults;
+mod files;
 mod generations;
 mod histories;
 mod host;
 mod pace;
-mod sight;

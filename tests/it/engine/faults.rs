@@ -6,7 +6,7 @@ use code_server_multi::api::State;
 use code_server_multi::model::names::WorkspaceName;
 use tokio::time::sleep;
 
-use super::fake::Fault;
+use super::fake::world::Fault;
 use super::host::{Host, LONG, config, is_root, name};
 
 const BEFORE: &str = "[workspaces.dan]\n[workspaces.alice]\n[workspaces.bob]\n";

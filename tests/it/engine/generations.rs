@@ -7,7 +7,7 @@ use code_server_multi::model::unit::Part;
 use insta::assert_snapshot;
 use tokio::time::sleep;
 
-use super::fake::Unit;
+use super::fake::world::Unit;
 use super::host::{Host, LONG, config, is_root, name};
 
 const DAN: &str = "[workspaces.dan]\n";

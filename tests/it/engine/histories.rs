@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config as Cases, RngAlgorithm, TestError, TestRng, TestRunner};
 use tokio::time::sleep;
 
-use super::fake::{self, Fault};
+use super::fake::world::{self, Fault};
 use super::host::{Host, LONG, config, is_root, name};
 
 const NAMES: [&str; 3] = ["ann", "bob", "cy"];
@@ -101,7 +101,7 @@ async fn play(first: [Option<Settings>; 3], history: Vec<Event>) {
                 current = settings;
                 daemon.configure(config(&text(&current)));
             }
-            Event::Crash(own) => fake::crash(&host.world, &name(NAMES[own])),
+            Event::Crash(own) => world::crash(&host.world, &name(NAMES[own])),
             Event::Fault(after, fault) => {
                 let mut world = host.world();
                 let call = world.calls + after;
@@ -132,7 +132,7 @@ fn every_history_ends_as_desired() {
     }
     // CSM_HISTORIES=20000 CSM_SEED=7 for a longer or another run.
     let number = |key: &str, default: u64| std::env::var(key).map_or(default, |text| text.parse().unwrap());
-    let (histories, seed) = (number("CSM_HISTORIES", 2000), number("CSM_SEED", 1));
+    let (histories, seed) = (number("CSM_HISTORIES", 1000), number("CSM_SEED", 1));
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let cases = Cases {

@@ -11,7 +11,7 @@ use code_server_multi::api::State;
 use code_server_multi::host::intents::Intents;
 use code_server_multi::model::account::Account;
 use code_server_multi::model::config::{self, Config};
-use code_server_multi::model::desired::Machine;
+use code_server_multi::model::desired::{Machine, Workspace};
 use code_server_multi::model::layout::Layout;
 use code_server_multi::model::names::{AccountName, WorkspaceName};
 use code_server_multi::model::unit::Live;
@@ -21,7 +21,8 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::fake::{self, FakeEngine, Shared, Unit, World};
+use super::fake::FakeEngine;
+use super::fake::world::{Shared, Unit, World, lock};
 
 /// Long enough for every pause, deadline and retry to pass.
 pub const LONG: Duration = Duration::from_secs(900);
@@ -73,7 +74,7 @@ impl Host {
     }
 
     pub fn world(&self) -> MutexGuard<'_, World> {
-        fake::lock(&self.world)
+        lock(&self.world)
     }
 
     pub fn machine(&self) -> Machine {
@@ -181,7 +182,7 @@ impl Daemon {
     fn note_wishes(&self) {
         let desired = self.controller.desired();
         let wishes = desired.workspaces.iter();
-        fake::lock(&self.world).wished = wishes
+        lock(&self.world).wished = wishes
             .map(|(name, workspace)| (name.clone(), workspace.should_run()))
             .collect();
     }
@@ -197,7 +198,7 @@ impl Daemon {
     }
 
     pub fn restart(&self, workspace: &str) {
-        fake::lock(&self.world).excused.insert(name(workspace));
+        lock(&self.world).excused.insert(name(workspace));
         self.controller.restart(&name(workspace)).unwrap();
         self.note_wishes();
     }
@@ -207,9 +208,7 @@ impl Daemon {
             .workspaces
             .iter()
             .filter(|(_, own)| own.apply == config::Apply::Now);
-        fake::lock(&self.world)
-            .excused
-            .extend(now.map(|(name, _)| name.clone()));
+        lock(&self.world).excused.extend(now.map(|(name, _)| name.clone()));
         self.controller.configure(config);
         self.note_wishes();
     }
@@ -248,10 +247,7 @@ impl Daemon {
                     assert_eq!(editor.live, Live::of(workspace, &desired.machine), "{name}");
                 }
                 Unit::Absent => {
-                    assert!(
-                        !wanted.is_some_and(code_server_multi::model::desired::Workspace::should_run),
-                        "{name} should run"
-                    );
+                    assert!(!wanted.is_some_and(Workspace::should_run), "{name} should run");
                     assert!(!place.front, "{name} is on the web");
                     let mounts = if wanted.is_some_and(|own| own.enabled) { 3 } else { 0 };
                     assert_eq!(place.mounts.len(), mounts, "{name}");

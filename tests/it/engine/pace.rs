@@ -5,7 +5,8 @@ use std::time::Duration;
 use code_server_multi::api::State;
 use tokio::time::{Instant, sleep};
 
-use super::fake::{START, STOP, Unit};
+use super::fake::world::Unit;
+use super::fake::{START, STOP};
 use super::host::{Daemon, Host, LONG, config, is_root, name};
 
 const DAN: &str = "[workspaces.dan]\n";
@@ -22,8 +23,8 @@ async fn until(daemon: &Daemon, workspace: &str, state: State) {
 }
 
 fn many(count: usize) -> String {
-    let tables: Vec<String> = (0..count).map(|number| format!("[workspaces.u{number}]\n")).collect();
-    tables.concat()
+    let sections: Vec<_> = (0..count).map(|number| format!("[workspaces.u{number}]\n")).collect();
+    sections.concat()
 }
 
 /// Seconds between the starts of a workspace.

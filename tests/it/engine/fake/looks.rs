@@ -1,4 +1,4 @@
-//! How the made-up world looks to the engine that looks at it.
+//! What a daemon sees of that world.
 
 use code_server_multi::model::config::Limits;
 use code_server_multi::model::desired::Workspace;
@@ -8,7 +8,7 @@ use code_server_multi::model::systemd::{UnitSpec, Value};
 use code_server_multi::model::unit::{self, Live, SpecHash};
 use tokio::time::Instant;
 
-use super::fake::{Editor, Place, Unit, account};
+use super::world::{Editor, Place, Unit, account};
 
 pub fn sighting(place: &Place, name: &WorkspaceName, wanted: Option<&Workspace>) -> Sighting {
     let service = match &place.unit {

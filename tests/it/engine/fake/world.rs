@@ -1,0 +1,213 @@
+//! What workspaces run in: units, mounts and links of a machine that isn't one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::Duration;
+
+use code_server_multi::model::account::Account;
+use code_server_multi::model::names::{AccountName, ImageId, WorkspaceName};
+use code_server_multi::model::unit::{Live, Mount, SpecHash};
+use code_server_multi::serve::reconcile::Controller;
+use tokio::time::{Instant, sleep};
+use tokio_util::task::TaskTracker;
+
+use super::FakeEngine;
+
+/// What goes wrong with one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing happens but an error; of a look, one fact is not seen.
+    Refused,
+    /// It happens, and is reported as an error.
+    Late,
+    /// Nothing happens for as long as the call may take.
+    Hangs,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Unit {
+    Absent,
+    /// `job` tells this start from a later one.
+    Starting {
+        job: u64,
+    },
+    Stopping,
+    Running(Box<Editor>),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Editor {
+    pub spec: Option<SpecHash>,
+    pub live: Live,
+    pub frozen: bool,
+    pub answers_from: Instant,
+    /// Which start it came from.
+    pub job: u64,
+}
+
+/// One workspace's things.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Place {
+    pub unit: Unit,
+    pub mounts: BTreeMap<Mount, String>,
+    pub leftovers: bool,
+    pub front: bool,
+    /// Stays when everything else goes.
+    pub home: bool,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self {
+            unit: Unit::Absent,
+            mounts: BTreeMap::new(),
+            leftovers: false,
+            front: false,
+            home: false,
+        }
+    }
+
+    pub fn is_bare(&self) -> bool {
+        self.unit == Unit::Absent && self.mounts.is_empty() && !self.front
+    }
+}
+
+pub struct World {
+    pub places: BTreeMap<WorkspaceName, Place>,
+    pub image: Option<ImageId>,
+    /// What was done, in order.
+    pub log: Vec<String>,
+    /// What must never happen and did.
+    pub violations: Vec<String>,
+    /// Fault by the number of the call.
+    pub faults: BTreeMap<u64, Fault>,
+    pub calls: u64,
+    /// Steps of a workspace that always fail.
+    pub refused: BTreeSet<(WorkspaceName, String)>,
+    /// Workspaces whose start never ends by itself.
+    pub hanging: BTreeSet<WorkspaceName>,
+    /// Workspaces whose editor ends so long after its start.
+    pub mortal: BTreeMap<WorkspaceName, Duration>,
+    /// Whether a workspace should run, as the test said it last.
+    pub wished: BTreeMap<WorkspaceName, bool>,
+    /// Those that should run and may be stopped once all the same.
+    pub excused: BTreeSet<WorkspaceName>,
+    pub most_starting: usize,
+    /// Every start that was begun, and when.
+    pub starts: Vec<(WorkspaceName, Instant)>,
+    pub intents: PathBuf,
+    pub jobs: u64,
+    kick: Option<Weak<Controller<FakeEngine>>>,
+    tasks: TaskTracker,
+}
+
+pub type Shared = Arc<Mutex<World>>;
+
+pub fn image() -> ImageId {
+    ImageId::parse(&"a".repeat(64)).unwrap()
+}
+
+pub fn account(name: &WorkspaceName) -> Account {
+    Account {
+        name: AccountName::parse(&format!("csm-{name}")).unwrap(),
+        uid: 1001,
+        gid: 1001,
+        subuid: 300_000,
+        subgid: 300_000,
+    }
+}
+
+impl World {
+    pub fn new(intents: PathBuf) -> Self {
+        Self {
+            places: BTreeMap::new(),
+            image: Some(image()),
+            log: Vec::new(),
+            violations: Vec::new(),
+            faults: BTreeMap::new(),
+            calls: 0,
+            refused: BTreeSet::new(),
+            hanging: BTreeSet::new(),
+            mortal: BTreeMap::new(),
+            wished: BTreeMap::new(),
+            excused: BTreeSet::new(),
+            most_starting: 0,
+            starts: Vec::new(),
+            intents,
+            jobs: 0,
+            kick: None,
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    pub fn place(&mut self, name: &WorkspaceName) -> &mut Place {
+        self.places.entry(name.clone()).or_insert_with(Place::new)
+    }
+
+    pub fn follow(&mut self, controller: &Arc<Controller<FakeEngine>>) {
+        self.kick = Some(Arc::downgrade(controller));
+    }
+
+    pub fn violated(&mut self, what: String) {
+        self.violations.push(what);
+    }
+
+    pub fn starting(&self) -> usize {
+        self.places
+            .values()
+            .filter(|place| matches!(place.unit, Unit::Starting { .. }))
+            .count()
+    }
+
+    /// The power goes: what was running, mounted or linked is no more.
+    pub fn lose_power(&mut self) {
+        for place in self.places.values_mut() {
+            *place = Place {
+                home: place.home,
+                ..Place::new()
+            };
+        }
+    }
+
+    /// An intent that is on disk, as the next daemon would read it.
+    pub fn may_run_by_intent(&self, name: &WorkspaceName) -> bool {
+        std::fs::read_to_string(self.intents.join(format!("{name}.toml")))
+            .map_or(true, |text| text.contains("running = true"))
+    }
+}
+
+pub fn lock(world: &Shared) -> MutexGuard<'_, World> {
+    world.lock().unwrap()
+}
+
+/// Tells whoever controls the world now that something happened to a unit.
+pub fn tell(world: &Shared, name: &WorkspaceName) {
+    let controller = lock(world).kick.as_ref().and_then(Weak::upgrade);
+    if let Some(controller) = controller {
+        controller.kick(name);
+    }
+}
+
+/// An editor ends by itself.
+pub fn crash(world: &Shared, name: &WorkspaceName) {
+    {
+        let mut world = lock(world);
+        let place = world.place(name);
+        if !matches!(place.unit, Unit::Running(_)) {
+            return;
+        }
+        place.unit = Unit::Absent;
+        place.leftovers = place.mounts.contains_key(&Mount::Run);
+    }
+    tell(world, name);
+}
+
+pub fn later(world: &Shared, after: Duration, what: impl FnOnce(&Shared) + Send + 'static) {
+    let tasks = lock(world).tasks.clone();
+    let world = world.clone();
+    tasks.spawn(async move {
+        sleep(after).await;
+        what(&world);
+    });
+}
