@@ -15,6 +15,9 @@ pub const STOP_SECONDS: u32 = 8;
 /// Where the daemon's own files appear in a container.
 pub const INNER: &str = "/run/csm";
 
+/// What runs the entrypoint; every image has one.
+const SHELL: &str = "/bin/sh";
+
 /// pasta(1) in full, so that no default of Podman's opens a way to the host: no address of the host's is mapped, no
 /// port is forwarded in either direction.
 const NETWORK: &str =
@@ -64,7 +67,8 @@ pub fn run(workspace: &Workspace, machine: &Machine, image: &ImageId) -> Vec<Str
     for (name, value) in &workspace.environment {
         argv.push(format!("--env={name}={value}"));
     }
-    argv.push(format!("--entrypoint={INNER}/entrypoint"));
+    // By way of the shell, because /run is mounted `noexec` on a real boot, and what is bound from there with it.
+    argv.push(format!("--entrypoint=[\"{SHELL}\",\"{INNER}/entrypoint\"]"));
     argv.push(image.to_string());
     argv.extend(editor(workspace));
     argv
@@ -124,7 +128,7 @@ pub fn exec(command: &[String], terminal: bool) -> Vec<String> {
         argv.push("--tty".to_owned());
     }
     argv.push(CONTAINER.to_owned());
-    argv.push(format!("{INNER}/entrypoint"));
+    argv.extend([SHELL.to_owned(), format!("{INNER}/entrypoint")]);
     argv.extend(command.iter().cloned());
     argv
 }

@@ -160,7 +160,7 @@ ExecStart /usr/bin/podman
     --env=HOME=/home/coder
     --env=USER=coder
     --env=CSM_WORKSPACE=dan
-    --entrypoint=/run/csm/entrypoint
+    --entrypoint=["/bin/sh","/run/csm/entrypoint"]
     aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
     code-server
     --auth
