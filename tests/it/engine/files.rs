@@ -27,6 +27,7 @@ fn an_intent_is_read_back_as_it_was_written() {
         by: IntentBy::Admin,
         why: "\"csm stop\"\n= [tricky] 'ü' \u{1}".to_owned(),
         at: Some("2026-03-01T12:00:00Z".to_owned()),
+        restart_of: Some(1_790_000_000_000_000),
     };
     for running in [false, true, false] {
         intent.running = running;
