@@ -99,7 +99,7 @@ fn shown(spec: &UnitSpec) -> String {
 fn the_service_of_a_workspace_with_little() {
     assert_snapshot!(shown(&made_from("[workspaces.dan]\n").0), @r#"
 csm-dan.service
-Description Text("code-server-multi workspace dan image=aed3fb65d1b9f39d environment=69217a3079908094 runtime=9820934ea25c71df")
+Description Text("code-server-multi workspace dan image=aed3fb65d1b9f39d environment=69217a3079908094 runtime=9f97e8920b5a8810")
 Slice Text("csm.slice")
 Type Text("notify")
 NotifyAccess Text("all")
@@ -199,7 +199,7 @@ fn the_service_of_a_workspace_with_everything() {
         .collect();
     assert_snapshot!(differing.join("\n"), @r#"
 csm-full-stack.service
-Description Text("code-server-multi workspace full-stack image=aed3fb65d1b9f39d environment=eb7eb39dafa7e101 runtime=d3eb354dbe0dc772")
+Description Text("code-server-multi workspace full-stack image=aed3fb65d1b9f39d environment=eb7eb39dafa7e101 runtime=20009e8988b831f2")
 User Text("dan")
 RuntimeDirectory Texts(["csm-full-stack"])
 Environment Texts(["HOME=/var/lib/code-server-multi/accounts/full-stack", "PATH=/usr/bin:/usr/sbin", "XDG_RUNTIME_DIR=/run/csm-full-stack", "CONTAINERS_CONF=/var/lib/code-server-multi/podman/full-stack/containers.conf", "CONTAINERS_STORAGE_CONF=/var/lib/code-server-multi/podman/full-stack/storage.conf", "CONTAINERS_REGISTRIES_CONF=/var/lib/code-server-multi/podman/full-stack/registries.conf"])
