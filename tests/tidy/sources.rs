@@ -317,7 +317,7 @@ mod tests {
         passes(
             leftovers,
             "docs/a.md",
-            "the network/work/flow of a farm, /srv/work/x, a mastodon",
+            "the network/works of a farm, /srv/homework/x, a mastodon",
         );
     }
 }

@@ -138,15 +138,21 @@ def test_a_markdown_preview_is_readable(host, editor, browser):
     host.wait_for("the file is on the host's disk", lambda: b"A readable heading" in host.get(made), 20)
     assert host.sh("stat -c %U \"$1\"", made) == "csm-dan"
     run_action(editor, "Markdown: Open Preview")
-    preview = wait.until("the preview's text", lambda: preview_frame(editor), 30)
+    preview = wait.until("the preview's text", lambda: shown_preview(editor), 30)
     expect(preview.locator("h1")).to_have_text("A readable heading")
     expect(preview.locator("strong")).to_have_text("some")
     expect(preview.locator("h1")).to_be_visible()
+    # Painted too, so that the picture shows what a person sees.
+    preview.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
     browser.picture(editor, "5 markdown preview")
 
 
-def preview_frame(page):
-    return next((frame for frame in page.frames if frame.locator("h1", has_text="A readable heading").count()), None)
+def shown_preview(page):
+    """The preview's frame, once it is the one that is shown: the editor fills a hidden frame first."""
+    for frame in page.frames:
+        if frame.locator("h1", has_text="A readable heading").count() and frame.frame_element().is_visible():
+            return frame
+    return None
 
 
 def test_a_port_inside_is_reached_through_the_editor(server, browser, editor):
