@@ -14,6 +14,7 @@ use crate::model::config::{Config, Nginx};
 use crate::model::names::WorkspaceName;
 use crate::model::nginx::render;
 use crate::model::status::Trouble;
+use crate::serve::failpoint;
 
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -106,7 +107,10 @@ async fn pass(publisher: &Publisher<Arc<Systemd>>, config: &Config) -> NginxRepo
             };
         }
     };
-    match publisher.publish(&generation).await {
+    failpoint::boundary();
+    let published = publisher.publish(&generation).await;
+    failpoint::boundary();
+    match published {
         Ok(published) => {
             let (code, remediation) = DROP_IN_MISSING;
             let blind = "nginx's unit lacks the drop-in, so a reload can't be proved";
