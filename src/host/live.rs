@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::host::exec::{self, ExecError};
-use crate::host::facts::{fact, file_troubles, frozen, link_there, mounts, networks};
+use crate::host::facts::{crowded, fact, file_troubles, frozen, link_there, mounts, networks};
 use crate::host::failures::{disk, failed, image_failed, mount_failed, start_failed};
 use crate::host::files::{self, Doing as _, FileError};
 use crate::host::images::Images;
@@ -169,6 +169,12 @@ impl LiveEngine {
 
     async fn stop(&self, name: &WorkspaceName) -> Result<(), EngineError> {
         let service = unit::service_name(name);
+        if crowded(&service) {
+            // Podman could not be forked to end the container, and systemd would wait for what does not end by itself.
+            if let Err(error) = self.systemd.kill(&service).await {
+                tracing::warn!(workspace = %name, error = %systemd::Chain(&error), "{name}: a crowded container was not killed");
+            }
+        }
         let stopped = match self.systemd.stop(&service, STOP).await {
             Ok(()) => self.systemd.reset_failed(&service).await,
             Err(error) => Err(error),

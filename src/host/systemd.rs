@@ -203,6 +203,22 @@ impl Systemd {
         }
     }
 
+    /// Kills every process of a unit, at once. One that isn't loaded has none.
+    pub async fn kill(&self, unit: &str) -> Result<(), SystemdError> {
+        let manager = self.manager()?;
+        let signal = rustix::process::Signal::KILL.as_raw();
+        match call(
+            "KillUnit",
+            unit,
+            manager.kill_unit(unit.to_owned(), "all".to_owned(), signal),
+        )
+        .await
+        {
+            Err(error) if !is(&error, "org.freedesktop.systemd1.NoSuchUnit") => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Reloads a unit and waits; the error says how its job ended.
     pub async fn reload(&self, unit: &str, deadline: Duration) -> Result<(), SystemdError> {
         let manager = self.manager()?;
