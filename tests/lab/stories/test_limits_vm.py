@@ -34,7 +34,7 @@ SHOWN = {
     # The soft limit is five sixths of the hard one unless it is said.
     "sam": {
         "MemoryMax": 1024 * MIB,
-        "MemoryHigh": 1024 * MIB * 5 // 6,
+        "MemoryHigh": 1024 * MIB * 5 // 6 // 4096 * 4096,  # in whole pages
         "MemoryLow": 0,
         "MemorySwapMax": 0,
         "CPUQuotaPerSecUSec": "800ms",
