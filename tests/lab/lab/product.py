@@ -87,7 +87,8 @@ class Product:
         host.put("/etc/lab/key.pem", self.pki.key, 0o640, "root:www-data")
         for name in self.people:
             self.set_password(name, self.passwords[name])
-        host.run("bash", "-eu", "-s", input=(env.LAB / "images-account").read_text())
+        if host.run("getent", "passwd", "code-server-multi-images", check=False).returncode:
+            host.run("bash", "-eu", "-s", input=(env.LAB / "images-account").read_text())
         host.put_tree(env.CHECKOUT / "nix" / "units", f"{SOURCE}/nix/units")
         host.put(f"{SOURCE}/images/workspace/versions", env.CHECKOUT / "images" / "workspace" / "versions")
         host.put("/usr/src/csm", env.product("CSM"), 0o755)

@@ -72,6 +72,16 @@ def test_limits_are_changed_live(host, product, window):
     assert product.workspace("dan")["pending"] == []
 
 
+def test_odd_numbers_are_set_once(host, product, window):
+    """The kernel counts memory in pages: a limit that isn't a number of them must not be set again and again."""
+    product.config["workspaces"]["dan"] |= {"memory_limit": 1234567891, "memory_soft_limit": 1000000007, "cpu_limit": 0.333333}
+    product.reload()
+    host.wait_for("the limit is set", lambda: abs(int(host.show("csm-dan.service", "MemoryMax")) - 1234567891) < 65536, 10)
+    product.wait_settled(5)
+    assert "plan did not become empty" not in host.journal(DAEMON)
+    window.assert_alive()
+
+
 def test_the_environment_waits_for_a_restart(host, product, window):
     before = pids_of_all(host, product)
     product.config["workspaces"]["dan"]["environment"] = {"LAB_GREETING": "good morning, 'dan' \"$HOME\""}
