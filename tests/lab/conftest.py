@@ -39,7 +39,7 @@ def host(request):
     module = request.module
     kind = needs.kind_for(getattr(module, "NEEDS", set()))
     store = env.product("STORE") if getattr(module, "PRODUCT", True) else None
-    with hosts.Host(module.__name__.removeprefix("test_"), kind, store) as host:
+    with hosts.Host(_story(module).removeprefix("test_"), kind, store) as host:
         request.config.stash[_open].append(host)
         yield host
         request.config.stash[_open].remove(host)
@@ -58,7 +58,7 @@ def product(request, host, pki):
 
 @pytest.fixture(scope="module")
 def browser(request, host, pki, tmp_path_factory):
-    pictures = env.artifacts() / request.module.__name__
+    pictures = env.artifacts() / _story(request.module)
     with Browser(host, pki, tmp_path_factory.mktemp("browser"), pictures) as browser:
         request.config.stash[_open].append(browser)
         yield browser
@@ -80,6 +80,11 @@ def visit(host, pki):
 
 
 _open = pytest.StashKey[list]()
+
+
+def _story(module):
+    """The name of a story's file; pytest puts its directory in front."""
+    return module.__name__.split(".")[-1]
 
 
 def pytest_configure(config):
