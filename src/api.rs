@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 /// Version of the paths and shapes below; fields may be added within it, never changed.
 pub const VERSION: u32 = 1;
@@ -13,7 +14,7 @@ pub const ADMIN_SOCKET: &str = "/run/code-server-multi/admin.sock";
 pub const GATEWAY_SOCKET: &str = "/run/code-server-multi/gateway.sock";
 
 /// `GET /v1/workspaces`: everything that `csm status` shows.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     pub api: u32,
     /// The daemon's own version.
@@ -26,7 +27,7 @@ pub struct Status {
     pub workspaces: Vec<WorkspaceStatus>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ConfigurationStatus {
     pub path: String,
     /// When the configuration in force was read (RFC 3339).
@@ -36,7 +37,7 @@ pub struct ConfigurationStatus {
 }
 
 /// One thing wrong in a configuration file.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ConfigProblem {
     pub key: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -45,7 +46,7 @@ pub struct ConfigProblem {
     pub hint: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ImageStatus {
     pub name: String,
     /// The id in the shared store; nothing while it is not there.
@@ -56,7 +57,7 @@ pub struct ImageStatus {
     pub finding: Option<Finding>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct NginxStatus {
     /// Name of the generation of snippets that nginx serves; nothing before the first one.
     pub generation: Option<String>,
@@ -65,14 +66,14 @@ pub struct NginxStatus {
 }
 
 /// Something that is not as it should be: a stable code, what it is, and what to do about it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Finding {
     pub code: String,
     pub message: String,
     pub remediation: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct WorkspaceStatus {
     pub name: String,
     pub url: String,
@@ -99,7 +100,7 @@ pub struct WorkspaceStatus {
 }
 
 /// The states of a workspace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
     Disabled,
@@ -128,7 +129,7 @@ impl State {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct IntentStatus {
     pub running: bool,
     /// `admin`, `boot` or `default`.
@@ -139,7 +140,7 @@ pub struct IntentStatus {
 }
 
 /// Bytes, and processor time in millionths of a core.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LimitsStatus {
     pub memory_max: u64,
     pub memory_high: u64,
@@ -150,7 +151,7 @@ pub struct LimitsStatus {
 }
 
 /// `GET /v1/plan`: what the daemon would do now; empty when everything is as it should be.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Plan {
     pub api: u32,
     /// Steps for what all workspaces share, in words.
@@ -162,14 +163,14 @@ pub struct Plan {
 }
 
 /// `GET /v1/version`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Version {
     pub api: u32,
     pub version: String,
 }
 
 /// `GET /v1/health`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Health {
     /// `ok` or `degraded`.
     pub status: String,
@@ -177,28 +178,21 @@ pub struct Health {
 }
 
 /// `POST /v1/reload`: the configuration was read again.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Reloaded {
     /// Whether anything in it was different.
     pub changed: bool,
 }
 
-/// Query of `POST /v1/workspaces/NAME/{start,stop,restart}`: answer at once, or when the state is reached.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Verb {
-    #[serde(default)]
-    pub wait: bool,
-}
-
 /// Body of `PUT /v1/workspaces/NAME/password`: the caller hashed it, the daemon never sees the password.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PasswordString {
     /// `$argon2id$v=19$...` (PHC string format).
     pub argon2: String,
 }
 
 /// Query of `GET /v1/workspaces/NAME/logs`; the answer is a stream of `LogLine`, one JSON object a line.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, IntoParams)]
 pub struct LogQuery {
     #[serde(default)]
     pub follow: bool,
@@ -211,7 +205,7 @@ fn default_lines() -> u32 {
     100
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct LogLine {
     /// RFC 3339.
     pub at: String,
@@ -222,12 +216,12 @@ pub struct LogLine {
 }
 
 /// `POST /v1/workspaces/NAME/test`: one line a check.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TestReport {
     pub checks: Vec<Check>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Check {
     pub name: String,
     pub ok: bool,
@@ -236,7 +230,7 @@ pub struct Check {
 }
 
 /// An error's body (RFC 9457, `application/problem+json`).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ProblemDetails {
     /// Stable; one of the codes in docs/operations.md.
     pub code: String,

@@ -1,5 +1,5 @@
-//! ADMIN API on `admin.sock`: every route on one screen, the caller's account checked by the kernel's word, and the one
-//! place where errors become statuses.
+//! ADMIN API on `admin.sock`: every route on one screen, each with what the API's document (docs/openapi.json) says of it,
+//! and the caller's account checked by the kernel's word.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,27 +7,27 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json, Router};
 use futures_util::{StreamExt as _, stream};
 use tokio_util::sync::CancellationToken;
+use utoipa::OpenApi as _;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::api::{self, ProblemDetails};
-use crate::host::exec::ExecError;
-use crate::host::files::FileError;
-use crate::host::intents::IntentError;
 use crate::host::live::LiveEngine;
-use crate::host::logs::LogError;
-use crate::host::systemd::Chain;
 use crate::host::{Engine, accounts};
 use crate::model::auth;
-use crate::model::config::Problem;
 use crate::model::layout::ADMIN_GROUP;
 use crate::model::names::WorkspaceName;
 use crate::model::probe;
-use crate::serve::app::{App, wire_problem};
+use crate::serve::admin::refusal::Refusal;
+use crate::serve::app::App;
 use crate::serve::http::Peer;
+
+pub mod refusal;
 
 /// `csm test` as a whole.
 const TEST: Duration = Duration::from_secs(60);
@@ -44,30 +44,53 @@ pub fn may_administer(uid: u32) -> bool {
 }
 
 pub fn router<E: Engine>(app: Arc<App<E>>, host: Option<Host>) -> Router {
-    Router::new()
-        .route("/v1/version", get(version))
-        .route("/v1/health", get(health::<E>))
-        .route("/v1/plan", get(plan::<E>))
-        .route("/v1/reload", post(reload::<E>))
-        .route("/v1/workspaces", get(workspaces::<E>))
-        .route("/v1/workspaces/{name}", get(workspace::<E>))
-        .route("/v1/workspaces/{name}/follow", get(follow::<E>))
-        .route("/v1/workspaces/{name}/start", post(start::<E>))
-        .route("/v1/workspaces/{name}/stop", post(stop::<E>))
-        .route("/v1/workspaces/{name}/restart", post(restart::<E>))
-        .route("/v1/workspaces/{name}/logs", get(logs::<E>))
-        .route(
-            "/v1/workspaces/{name}/password",
-            put(set_password::<E>).delete(forget_password::<E>),
-        )
-        .route("/v1/workspaces/{name}/test", post(test::<E>))
+    Router::from(routes::<E>())
         .fallback(|| async { Refusal::NoRoute })
         .layer(Extension(host))
         .with_state(app)
 }
 
+/// What docs/openapi.json holds.
+pub fn document() -> OpenApi {
+    routes::<LiveEngine>().into_openapi()
+}
+
+/// A route is what `utoipa::path` says above its handler: there is no way to answer a path that is not in the document.
+fn routes<E: Engine>() -> OpenApiRouter<Arc<App<E>>> {
+    OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(version))
+        .routes(routes!(health))
+        .routes(routes!(plan))
+        .routes(routes!(reload))
+        .routes(routes!(workspaces))
+        .routes(routes!(workspace))
+        .routes(routes!(follow))
+        .routes(routes!(start))
+        .routes(routes!(stop))
+        .routes(routes!(restart))
+        .routes(routes!(logs))
+        .routes(routes!(set_password, forget_password))
+        .routes(routes!(test))
+}
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "code-server-multi admin API",
+        description = "HTTP/1.1 on the unix socket /run/code-server-multi/admin.sock, for root and members of the group \
+                       csm-admin; the kernel says who calls. `csm` uses nothing else. Within a version of the path fields \
+                       are added and never changed, so a reader leaves out what it does not know. Try it: `curl \
+                       --unix-socket /run/code-server-multi/admin.sock http://localhost/v1/workspaces`",
+    ),
+    servers((url = "http://localhost", description = "through the socket; the host name means nothing")),
+    components(schemas(ProblemDetails)),
+)]
+struct Description;
+
 type Shared<E> = State<Arc<App<E>>>;
 
+/// The versions of the daemon and of this API.
+#[utoipa::path(get, path = "/v1/version", responses((status = 200, body = api::Version, description = "the versions")))]
 async fn version() -> Json<api::Version> {
     Json(api::Version {
         api: api::VERSION,
@@ -75,6 +98,8 @@ async fn version() -> Json<api::Version> {
     })
 }
 
+/// What the daemon can't see or do at present.
+#[utoipa::path(get, path = "/v1/health", responses((status = 200, body = api::Health, description = "ok or degraded")))]
 async fn health<E: Engine>(State(app): Shared<E>) -> Json<api::Health> {
     let findings = app.degraded();
     let status = if findings.is_empty() { "ok" } else { "degraded" };
@@ -84,10 +109,17 @@ async fn health<E: Engine>(State(app): Shared<E>) -> Json<api::Health> {
     })
 }
 
+/// Everything that `csm status` shows.
+#[utoipa::path(get, path = "/v1/workspaces", responses((status = 200, body = api::Status, description = "everything")))]
 async fn workspaces<E: Engine>(State(app): Shared<E>) -> Json<api::Status> {
     Json(app.status())
 }
 
+/// One workspace.
+#[utoipa::path(
+    get, path = "/v1/workspaces/{name}",
+    responses((status = 200, body = api::WorkspaceStatus, description = "the workspace"), Refusal)
+)]
 async fn workspace<E: Engine>(
     State(app): Shared<E>,
     Path(name): Path<String>,
@@ -95,7 +127,14 @@ async fn workspace<E: Engine>(
     status_of(&app, &known(&app, &name)?)
 }
 
-/// The status at each change, one JSON object a line, until the caller hangs up.
+/// The workspace at each change, one JSON object a line, until the caller hangs up.
+#[utoipa::path(
+    get, path = "/v1/workspaces/{name}/follow",
+    responses(
+        (status = 200, body = api::WorkspaceStatus, description = "one a line", content_type = "application/x-ndjson"),
+        Refusal,
+    )
+)]
 async fn follow<E: Engine>(State(app): Shared<E>, Path(name): Path<String>) -> Result<Response, Refusal> {
     let name = known(&app, &name)?;
     let report = app.controller.report(&name).ok_or(Refusal::Unknown(name.to_string()))?;
@@ -111,6 +150,13 @@ async fn follow<E: Engine>(State(app): Shared<E>, Path(name): Path<String>) -> R
     Ok(ndjson(lines, token))
 }
 
+/// Have the workspace run.
+///
+/// Answers at once, with `busy` set while the daemon is at work.
+#[utoipa::path(
+    post, path = "/v1/workspaces/{name}/start",
+    responses((status = 200, body = api::WorkspaceStatus, description = "taken on"), Refusal)
+)]
 async fn start<E: Engine>(
     State(app): Shared<E>,
     Extension(peer): Extension<Peer>,
@@ -121,6 +167,13 @@ async fn start<E: Engine>(
     status_of(&app, &name)
 }
 
+/// Have the workspace stopped; its home stays.
+///
+/// Answers at once.
+#[utoipa::path(
+    post, path = "/v1/workspaces/{name}/stop",
+    responses((status = 200, body = api::WorkspaceStatus, description = "taken on"), Refusal)
+)]
 async fn stop<E: Engine>(
     State(app): Shared<E>,
     Extension(peer): Extension<Peer>,
@@ -131,6 +184,13 @@ async fn stop<E: Engine>(
     status_of(&app, &name)
 }
 
+/// Stop and start the workspace, which also applies what is pending.
+///
+/// Answers at once.
+#[utoipa::path(
+    post, path = "/v1/workspaces/{name}/restart",
+    responses((status = 200, body = api::WorkspaceStatus, description = "taken on"), Refusal)
+)]
 async fn restart<E: Engine>(
     State(app): Shared<E>,
     Extension(peer): Extension<Peer>,
@@ -152,17 +212,36 @@ fn asked<E: Engine>(app: &App<E>, name: &str, peer: Peer, verb: &str) -> Result<
     Ok(name)
 }
 
+/// What the daemon would do now.
+#[utoipa::path(
+    get, path = "/v1/plan",
+    responses((status = 200, body = api::Plan, description = "empty when everything is as configured"))
+)]
 async fn plan<E: Engine>(State(app): Shared<E>) -> Json<api::Plan> {
     let mut plan = App::<E>::plan_wire(&app.controller.plan().await);
     plan.host.extend(app.nginx.borrow().steps.iter().cloned());
     Json(plan)
 }
 
+/// Read the configuration again.
+///
+/// A file with problems is refused, and the last good one stays in force.
+#[utoipa::path(
+    post, path = "/v1/reload",
+    responses((status = 200, body = api::Reloaded, description = "the file is in force"), Refusal)
+)]
 async fn reload<E: Engine>(State(app): Shared<E>) -> Result<Json<api::Reloaded>, Refusal> {
     let changed = app.reload().map_err(Refusal::Configuration)?;
     Ok(Json(api::Reloaded { changed }))
 }
 
+/// Set the password that signs in to the workspace.
+///
+/// The caller hashed it: the daemon never sees the password.
+#[utoipa::path(
+    put, path = "/v1/workspaces/{name}/password", request_body = api::PasswordString,
+    responses((status = 204, description = "set; sessions with another have ended"), Refusal)
+)]
 async fn set_password<E: Engine>(
     State(app): Shared<E>,
     Path(name): Path<String>,
@@ -186,11 +265,24 @@ async fn set_password<E: Engine>(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// Forget the password that was set.
+#[utoipa::path(
+    delete, path = "/v1/workspaces/{name}/password",
+    responses((status = 204, description = "forgotten: nobody can sign in"), Refusal)
+)]
 async fn forget_password<E: Engine>(State(app): Shared<E>, Path(name): Path<String>) -> Result<StatusCode, Refusal> {
     app.keeper.forget(&known(&app, &name)?)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// What the workspace's service wrote to the journal, one JSON object a line.
+#[utoipa::path(
+    get, path = "/v1/workspaces/{name}/logs", params(api::LogQuery),
+    responses(
+        (status = 200, body = api::LogLine, description = "one a line", content_type = "application/x-ndjson"),
+        Refusal,
+    )
+)]
 async fn logs<E: Engine>(
     State(app): Shared<E>,
     Extension(host): Extension<Option<Host>>,
@@ -218,6 +310,11 @@ async fn logs<E: Engine>(
     Ok(ndjson(lines, token))
 }
 
+/// Check from inside whether the workspace works.
+#[utoipa::path(
+    post, path = "/v1/workspaces/{name}/test",
+    responses((status = 200, body = api::TestReport, description = "one line a check"), Refusal)
+)]
 async fn test<E: Engine>(
     State(app): Shared<E>,
     Extension(host): Extension<Option<Host>>,
@@ -283,120 +380,4 @@ fn ndjson(lines: impl futures_util::Stream<Item = Bytes> + Send + 'static, token
     let lines = lines.take_until(token.cancelled_owned());
     let body = Body::from_stream(lines.map(Ok::<_, std::convert::Infallible>));
     ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
-}
-
-/// Why a request is not answered as asked.
-#[derive(Debug, thiserror::Error)]
-pub enum Refusal {
-    #[error("there is no such path")]
-    NoRoute,
-    #[error("there is no workspace {0}")]
-    Unknown(String),
-    #[error("the workspace {0} is disabled in the configuration")]
-    Disabled(String),
-    #[error("the workspace {name} is {state}, not ready")]
-    NotReady { name: String, state: &'static str },
-    #[error("the configuration says where the password of {name} is: {file}")]
-    PasswordFile { name: String, file: String },
-    #[error("that is no usable argon2id string: {0}")]
-    PasswordString(String),
-    #[error("the configuration was refused; the last good one stays in force")]
-    Configuration(Vec<Problem>),
-    #[error("the daemon's own files can't be written")]
-    Intent(#[from] IntentError),
-    #[error("the daemon's own files can't be written")]
-    File(#[from] FileError),
-    #[error("the log can't be read")]
-    Log(#[from] LogError),
-    #[error("the command can't be run in the workspace")]
-    Exec(#[from] ExecError),
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let (status, code, title, remediation) = match &self {
-            Self::NoRoute => (
-                404,
-                "no-such-path",
-                "not found",
-                "this csm and the daemon may be of different versions: `csm version`".to_owned(),
-            ),
-            Self::Unknown(_) => (
-                404,
-                "no-such-workspace",
-                "not found",
-                "`csm status` lists those there are; after a change of the configuration: `csm reload`".to_owned(),
-            ),
-            Self::Disabled(name) => (
-                409,
-                "disabled",
-                "refused",
-                format!("set workspaces.{name}.enabled = true and run `csm reload`"),
-            ),
-            Self::NotReady { name, .. } => (
-                409,
-                "not-ready",
-                "refused",
-                format!("`csm start {name}`, or `csm status {name}` for why it is not"),
-            ),
-            Self::PasswordFile { file, .. } => (
-                409,
-                "password-file",
-                "refused",
-                format!("change the content of {file}; it is noticed at once"),
-            ),
-            Self::PasswordString(_) => (
-                422,
-                "password-string",
-                "refused",
-                "let `csm password` make it".to_owned(),
-            ),
-            Self::Configuration(_) => (
-                422,
-                "configuration-refused",
-                "refused",
-                "mend every key named and run `csm reload` again".to_owned(),
-            ),
-            Self::Intent(_) | Self::File(_) => (
-                507,
-                "disk-refused",
-                "failed",
-                "make room in /var/lib/code-server-multi or make it writable; nothing was changed".to_owned(),
-            ),
-            Self::Log(_) => (
-                503,
-                "log-unreadable",
-                "failed",
-                "`journalctl -u csm-NAME` as root shows the same".to_owned(),
-            ),
-            Self::Exec(_) => (
-                503,
-                "exec-failed",
-                "failed",
-                "`csm logs NAME` and `journalctl -u 'csm-NAME--exec-*'` say more".to_owned(),
-            ),
-        };
-        let problems = match &self {
-            Self::Configuration(problems) => problems.iter().map(wire_problem).collect(),
-            _ => Vec::new(),
-        };
-        if status >= 500 {
-            tracing::warn!(code, error = %Chain(&self), "request failed");
-        }
-        let details = ProblemDetails {
-            code: code.to_owned(),
-            title: title.to_owned(),
-            status,
-            detail: Chain(&self).to_string(),
-            remediation,
-            problems,
-        };
-        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        (
-            status,
-            [(header::CONTENT_TYPE, "application/problem+json")],
-            Json(details),
-        )
-            .into_response()
-    }
 }

@@ -7,6 +7,7 @@
 )]
 
 mod cli;
+mod contract;
 mod engine;
 mod gateway;
 mod nginx;

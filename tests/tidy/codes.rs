@@ -76,7 +76,7 @@ pub fn in_source(file: &File) -> (BTreeSet<String>, Vec<String>) {
                 .map(str::to_owned),
         );
     }
-    if file.path == "src/serve/admin.rs" {
+    if file.path == "src/serve/admin/refusal.rs" {
         // The table of answers: status, code, title, way out.
         for row in text.split("=> (").skip(1) {
             let mut fields = row.splitn(3, ',').map(str::trim);
@@ -209,7 +209,7 @@ mod tests {
                 "pub fn remediation(&self) {\n match self {\n A => (\"the-code\", \"way out\") }\n    }\n",
             ),
             (
-                "src/serve/admin.rs",
+                "src/serve/admin/refusal.rs",
                 "Self::A => (\n 404,\n \"the-code\",\n \"not found\", x),",
             ),
         ] {
