@@ -146,6 +146,22 @@ fn documented_defaults_are_the_defaults() {
 }
 
 #[test]
+fn the_nixos_module_writes_every_key_and_right_configurations() {
+    let all = files();
+    let written: Vec<&File> = all
+        .iter()
+        .filter(|file| file.path.starts_with("tests/nix/golden/") && file.path.ends_with("/config.toml"))
+        .collect();
+    assert!(written.len() >= 6, "the golden configurations are not there");
+    let options = std::fs::read_to_string(root().join("docs/options.md")).unwrap();
+    assert_none(&documents::written_keys(
+        &written,
+        &options,
+        &code_server_multi::model::config::keys::SECTIONS,
+    ));
+}
+
+#[test]
 fn every_code_is_documented() {
     let text = std::fs::read_to_string(root().join("docs/operations.md")).unwrap();
     let mut found = std::collections::BTreeSet::new();

@@ -71,6 +71,49 @@ pub fn keys(text: &str, sections: &[(&str, &[&str])]) -> Vec<String> {
     complaints
 }
 
+/// What the NixOS module writes: right configurations, in which every key occurs, and a row for each key in its document.
+pub fn written_keys(written: &[&File], document: &str, sections: &[(&str, &[&str])]) -> Vec<String> {
+    let mut complaints: Vec<String> = written
+        .iter()
+        .filter_map(|file| Some((file, config::parse(&file.text).err()?)))
+        .flat_map(|(file, problems)| problems.into_iter().map(|problem| format!("{}: {problem}", file.path)))
+        .collect();
+    let tables: Vec<toml::Table> = written.iter().filter_map(|file| file.text.parse().ok()).collect();
+    for (section, keys) in sections {
+        for key in *keys {
+            let path = match *section {
+                "" => (*key).to_owned(),
+                section => format!("{section}.{key}"),
+            };
+            let is_section = sections
+                .iter()
+                .any(|(other, _)| other.split('.').next() == Some(path.as_str()));
+            if !is_section && !document.contains(&format!("| `{path}` |")) {
+                complaints.push(format!("docs/options.md: no row for {path}"));
+            }
+            if !tables.iter().any(|table| occurs(table, &path)) {
+                complaints.push(format!("tests/nix/golden: no configuration has {path}"));
+            }
+        }
+    }
+    complaints
+}
+
+/// Whether a table holds the key; `NAME` stands for any.
+fn occurs(table: &toml::Table, path: &str) -> bool {
+    match path.split_once('.') {
+        None => table.contains_key(path),
+        Some(("NAME", rest)) => table
+            .values()
+            .filter_map(toml::Value::as_table)
+            .any(|one| occurs(one, rest)),
+        Some((first, rest)) => table
+            .get(first)
+            .and_then(toml::Value::as_table)
+            .is_some_and(|one| occurs(one, rest)),
+    }
+}
+
 /// An example that names a domain is a whole file, and must be right.
 pub fn examples(file: &File) -> Vec<String> {
     let whole = toml_blocks(&file.text).filter(|block| block.lines().any(|line| line.starts_with("domain =")));
@@ -146,6 +189,25 @@ mod tests {
         );
         assert_eq!(keys(&good.replace("`group`", "`groups`"), &sections).len(), 2);
         assert_eq!(keys("", &sections).len(), 3);
+    }
+
+    #[test]
+    fn a_key_that_no_module_writes_is_caught() {
+        let sections: [(&str, &[&str]); 2] = [("", &["domain", "workspaces"]), ("workspaces.NAME", &["port"])];
+        let whole = File::sample(
+            "tests/nix/golden/x/config.toml",
+            "domain = 'a.example'\nnginx = { certificate = '/c/c', certificate_key = '/c/k' }\nworkspaces.dan.port = 8081\n",
+        );
+        let document = "| `domain` | x |\n| `workspaces.NAME.port` | x |\n";
+        assert_eq!(written_keys(&[&whole], document, &sections), Vec::<String>::new());
+        assert_eq!(written_keys(&[&whole], "", &sections).len(), 2);
+        let wrong = File::sample("x", &whole.text.replace("8081", "80"));
+        assert_eq!(written_keys(&[&wrong], document, &sections).len(), 1);
+        let without = File::sample("x", &whole.text.replace("port = 8081", "memory_limit = '1G'"));
+        assert_eq!(
+            written_keys(&[&without], document, &sections),
+            ["tests/nix/golden: no configuration has workspaces.NAME.port"]
+        );
     }
 
     #[test]

@@ -1,0 +1,152 @@
+# The workspace image from Nixpkgs: what images/workspace/Containerfile puts together on Debian, as far as Nixpkgs has it.
+# Versions are those of Nixpkgs. `imageTag` is made from the contents, so another build is another image.
+{
+  bashInteractive,
+  buildEnv,
+  cacert,
+  claude-code,
+  code-server,
+  config,
+  coreutils,
+  curl,
+  diffutils,
+  dockerTools,
+  fakeNss,
+  findutils,
+  fzf,
+  gawk,
+  gcc,
+  gh,
+  git,
+  glibcLocalesUtf8,
+  gnugrep,
+  gnumake,
+  gnused,
+  gnutar,
+  gzip,
+  jq,
+  less,
+  lib,
+  nano,
+  nix-ld,
+  nodejs_24,
+  opencode,
+  openssh,
+  procps,
+  python3,
+  ripgrep,
+  stdenv,
+  tmux,
+  unzip,
+  vim,
+  which,
+  writeTextDir,
+  xz,
+  yarn,
+  # More for everybody's PATH.
+  extraPackages ? [ ],
+  # Its licence is not free, so Nixpkgs builds it only where that is allowed.
+  withClaudeCode ? config.allowUnfree or false,
+}:
+let
+  defaults = ../images/workspace;
+
+  programs = buildEnv {
+    name = "code-server-multi-workspace";
+    paths = [
+      bashInteractive
+      code-server
+      coreutils
+      curl
+      diffutils
+      findutils
+      fzf
+      gawk
+      gcc
+      gh
+      git
+      gnugrep
+      gnumake
+      gnused
+      gnutar
+      gzip
+      jq
+      less
+      nano
+      nodejs_24
+      opencode
+      openssh
+      procps
+      (python3.withPackages (python: [ python.pip ]))
+      ripgrep
+      tmux
+      unzip
+      vim
+      which
+      xz
+      yarn
+      (writeTextDir "etc/opencode/opencode.json" (
+        builtins.readFile (defaults + "/rootfs/etc/opencode/opencode.json")
+      ))
+    ]
+    ++ lib.optionals withClaudeCode [
+      claude-code
+      (writeTextDir "etc/claude-code/managed-settings.json" (
+        builtins.readFile (defaults + "/rootfs/etc/claude-code/managed-settings.json")
+      ))
+    ]
+    ++ extraPackages;
+    pathsToLink = [
+      "/bin"
+      "/etc"
+      "/share"
+    ];
+  };
+
+  # Podman looks the container's user up there.
+  users = fakeNss.override {
+    extraPasswdLines = [ "coder:x:1000:1000::/home/coder:/bin/bash" ];
+    extraGroupLines = [ "coder:x:1000:" ];
+  };
+in
+dockerTools.buildLayeredImage {
+  name = "localhost/code-server-multi/workspace";
+  # It is read once, from the store; compressing it would only cost time.
+  compressor = "none";
+  contents = [
+    programs
+    users
+    dockerTools.usrBinEnv
+    dockerTools.caCertificates
+  ];
+  fakeRootCommands = ''
+    install -d -m 1777 tmp var/tmp
+    install -d -o 1000 -g 1000 home home/coder home/coder/project home/coder/.local home/coder/.local/share \
+      home/coder/.local/share/code-server
+    # Programs that an extension brings along look for a loader where other systems have it.
+    install -d lib64
+    ln -s ${nix-ld}/libexec/nix-ld lib64/${baseNameOf stdenv.cc.bintools.dynamicLinker}
+  '';
+  config = {
+    User = "1000:1000";
+    WorkingDir = "/home/coder/project";
+    Cmd = [ "code-server" ];
+    Env = [
+      "PATH=/home/coder/.local/bin:/bin"
+      "LANG=C.UTF-8"
+      "LOCALE_ARCHIVE=${glibcLocalesUtf8}/lib/locale/locale-archive"
+      "SHELL=/bin/bash"
+      "EDITOR=nano"
+      "NPM_CONFIG_PREFIX=/home/coder/.local"
+      "SSL_CERT_FILE=${cacert}/etc/ssl/certs/ca-bundle.crt"
+      "NIX_LD=${stdenv.cc.bintools.dynamicLinker}"
+      "NIX_LD_LIBRARY_PATH=${lib.makeLibraryPath [ stdenv.cc.cc.lib ]}"
+      "DISABLE_AUTOUPDATER=1"
+      "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1"
+      "OPENCODE_DISABLE_AUTOUPDATE=1"
+      "OPENCODE_DISABLE_MODELS_FETCH=1"
+      "OPENCODE_DISABLE_LSP_DOWNLOAD=1"
+      "OPENCODE_DISABLE_SHARE=1"
+    ];
+  };
+}
