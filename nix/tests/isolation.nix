@@ -1,0 +1,2 @@
+# Two people, who can't reach each other.
+{ one, ... }: one { }

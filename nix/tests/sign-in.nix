@@ -1,0 +1,2 @@
+# Boot, sign in, and what a stranger gets.
+{ one, ... }: one { }
