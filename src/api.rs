@@ -215,6 +215,45 @@ pub struct LogLine {
     pub message: String,
 }
 
+/// Query of `GET /v1/events`; the answer is a stream of `Event`, one JSON object a line.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, IntoParams)]
+pub struct EventQuery {
+    #[serde(default)]
+    pub follow: bool,
+    /// At most this many old events.
+    #[serde(default = "default_lines")]
+    pub lines: u32,
+    /// Only what happened at this time (RFC 3339) or later, for a reader that was cut off: it may get some events again.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub since: Option<String>,
+    /// Only events of this workspace.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub workspace: Option<String>,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Event {
+    /// Tells this event from every other.
+    pub id: String,
+    /// RFC 3339.
+    pub at: String,
+    /// The state that a workspace entered, or one of the other kinds in docs/operations.md.
+    pub kind: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub workspace: Option<String>,
+    /// Why it is failed or blocked: one of the codes in docs/operations.md.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub code: Option<String>,
+    /// Whose word it was, as in `intent.by`; of a refused caller the user id, of a refused sign-in the address.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub by: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub why: Option<String>,
+    /// All of it in words.
+    pub message: String,
+}
+
 /// `POST /v1/workspaces/NAME/test`: one line a check.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TestReport {

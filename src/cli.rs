@@ -12,6 +12,7 @@ pub mod check;
 pub mod client;
 pub mod doctor;
 pub mod error;
+pub mod events;
 pub mod lifecycle;
 pub mod logging;
 pub mod password;
@@ -105,6 +106,9 @@ pub async fn run(verb: Verb, socket: PathBuf, screen: &Screen) -> Result<Outcome
             return lifecycle::run(&client, screen, Action::Restart, which.names, which.timeout).await;
         }
         Verb::Logs { name, follow, lines } => return report::logs(&client, screen, &name, follow, lines).await,
+        Verb::Events { name, follow, lines } => {
+            return events::run(&client, screen, name.as_ref(), follow, lines).await;
+        }
         Verb::Plan => screen.show(&client.get("/v1/plan").await?, report::plan)?,
         Verb::Reload => screen.show(&client.post("/v1/reload").await?, report::reloaded)?,
         Verb::Password { name, generate, remove } => {

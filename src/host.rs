@@ -11,6 +11,7 @@ pub mod files;
 pub mod homes;
 pub mod images;
 pub mod intents;
+pub mod journal;
 pub mod live;
 pub mod logs;
 pub mod nginx;

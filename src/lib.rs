@@ -35,13 +35,16 @@ pub mod serve {
     pub mod app;
     pub mod config_file;
     pub mod daemon;
+    pub mod events;
     pub mod failpoint;
     pub mod gateway;
     pub mod gateway_socket;
     pub mod http;
     pub mod nginx;
+    pub mod pace;
     pub mod passwords;
     pub mod reconcile;
+    pub mod teller;
     pub mod waiter;
     pub mod worker;
 }

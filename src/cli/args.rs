@@ -86,6 +86,18 @@ pub enum Verb {
         #[arg(short = 'n', long, value_name = "LINES", default_value_t = 100)]
         lines: u32,
     },
+    /// Show what happened: starts, stops and their reasons, failures, refusals
+    Events {
+        /// Show events of this workspace only, also of one that is gone
+        #[arg(value_parser = WorkspaceName::parse)]
+        name: Option<WorkspaceName>,
+        /// Keep printing what happens from now on
+        #[arg(short, long)]
+        follow: bool,
+        /// Show at most this many old events
+        #[arg(short = 'n', long, value_name = "LINES", default_value_t = 100)]
+        lines: u32,
+    },
     /// Show what the daemon would do now, without doing it
     Plan,
     /// Read the configuration file again

@@ -94,12 +94,8 @@ pub async fn logs(
     Ok(Outcome::Done)
 }
 
-/// Seconds are enough for people; the rest is in the JSON.
 fn log_line(line: &LogLine) -> String {
-    let at = match line.at.parse::<jiff::Timestamp>() {
-        Ok(at) => at.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
-        Err(_) => printable(&line.at).into_owned(),
-    };
+    let at = text::clock(&line.at);
     format!("{at} {}: {}\n", printable(&line.from), printable(&line.message))
 }
 

@@ -70,6 +70,14 @@ pub fn table(rows: &[Vec<String>]) -> String {
         .collect()
 }
 
+/// A time of the wire, to the second: that is enough for people, the rest is in the JSON.
+pub fn clock(at: &str) -> String {
+    match at.parse::<Timestamp>() {
+        Ok(at) => at.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
+        Err(_) => printable(at).into_owned(),
+    }
+}
+
 /// `1 problem`, `2 problems`.
 pub fn count(number: usize, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })

@@ -54,6 +54,12 @@ pub fn group_id(name: &str) -> Result<Option<u32>, LookError> {
     Ok(group.map(|group| group.gid.as_raw()))
 }
 
+/// What a user id is called; nothing for one without an account, or that can't be looked up.
+pub fn name_of(uid: u32) -> Option<String> {
+    let user = User::from_uid(Uid::from_raw(uid)).ok().flatten()?;
+    Some(user.name)
+}
+
 /// Whether a user is in a group, by its own or as a supplementary one. A user id without an account, as subordinate ids
 /// are, is in none; neither is one that can't be looked up.
 pub fn in_group(uid: u32, group: &str) -> bool {

@@ -9,7 +9,7 @@ use crate::host::facts::{crowded, fact, file_troubles, frozen, link_there, mount
 use crate::host::failures::{disk, failed, image_failed, mount_failed, start_failed};
 use crate::host::files::{self, Doing as _, FileError};
 use crate::host::images::Images;
-use crate::host::logs::{self, Log, LogError};
+use crate::host::logs::{self, Log, LogError, Query};
 use crate::host::systemd::{self, Row, Systemd, SystemdError};
 use crate::host::watch::Watch;
 use crate::host::{Engine, EngineError, accounts, editor, homes};
@@ -356,14 +356,13 @@ impl Engine for LiveEngine {
 impl LiveEngine {
     /// Opens a workspace's log.
     pub async fn log(&self, name: &WorkspaceName, lines: u32, follow: bool) -> Result<Log, LogError> {
-        logs::open(
-            &self.systemd,
-            &self.machine.path,
-            &unit::service_name(name),
-            lines,
-            follow,
-        )
-        .await
+        let query = Query::of_unit(&unit::service_name(name), lines, follow);
+        self.journal(&query).await
+    }
+
+    /// Opens the journal.
+    pub async fn journal(&self, query: &Query) -> Result<Log, LogError> {
+        logs::open(&self.systemd, &self.machine.path, query).await
     }
 
     /// Runs a command in a workspace to its end.

@@ -1,6 +1,7 @@
-//! A unit's log, read by journalctl(1) in a unit of its own under a passing account: the daemon forks nothing and
-//! needs no right to the journal.
+//! The journal, read by journalctl(1) in a unit of its own under a passing account: the daemon forks nothing and needs no
+//! right to the journal.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -19,13 +20,55 @@ pub enum LogError {
     Systemd(#[from] SystemdError),
 }
 
-/// One entry of the journal.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One entry of the journal: the fields that were asked for. Control characters are escaped, so that no workspace steers
+/// the reader's terminal.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Entry {
-    /// Microseconds since 1970.
+    /// When journald took it in: microseconds since 1970.
     pub at: i64,
-    pub from: String,
-    pub message: String,
+    fields: BTreeMap<String, String>,
+}
+
+impl Entry {
+    /// Nothing where the entry lacks the field.
+    pub fn get(&self, field: &str) -> Option<&str> {
+        self.fields.get(field).map(String::as_str)
+    }
+
+    pub fn message(&self) -> &str {
+        self.get("MESSAGE").unwrap_or_default()
+    }
+}
+
+/// Which entries.
+#[derive(Debug, Clone, Default)]
+pub struct Query {
+    /// What is read, for the unit's Description.
+    pub what: String,
+    /// journalctl's matches, or its `--unit=`.
+    pub matches: Vec<String>,
+    /// Besides the message.
+    pub fields: &'static [&'static str],
+    /// At most so many old ones.
+    pub lines: u32,
+    /// Microseconds since 1970.
+    pub since: Option<i64>,
+    /// Go on with those that come.
+    pub follow: bool,
+}
+
+impl Query {
+    /// What a unit wrote, and systemd about it.
+    pub fn of_unit(unit: &str, lines: u32, follow: bool) -> Self {
+        Self {
+            what: unit.to_owned(),
+            matches: vec![format!("--unit={unit}")],
+            fields: &["SYSLOG_IDENTIFIER"],
+            lines,
+            since: None,
+            follow,
+        }
+    }
 }
 
 /// An open log. When it is dropped the pipe breaks, which ends journalctl (it polls its output while it follows).
@@ -33,28 +76,28 @@ pub struct Log {
     lines: tokio::io::Lines<BufReader<Receiver>>,
 }
 
-/// Opens the log of a unit: the last `lines` entries, then, if `follow`, those that come. journalctl is looked for on
-/// `path`.
-pub async fn open(systemd: &Systemd, path: &str, unit: &str, lines: u32, follow: bool) -> Result<Log, LogError> {
+/// Opens the journal. journalctl is looked for on `path`.
+pub async fn open(systemd: &Systemd, path: &str, query: &Query) -> Result<Log, LogError> {
     let journalctl = find("journalctl", path).ok_or(LogError::NoJournalctl)?;
-    let mut arguments: Vec<String> = [
-        "--output=json",
-        "--output-fields=MESSAGE,SYSLOG_IDENTIFIER",
-        "--no-pager",
-        "--quiet",
-        "--all",
-    ]
-    .map(str::to_owned)
-    .to_vec();
-    arguments.push(format!("--unit={unit}"));
-    arguments.push(format!("--lines={lines}"));
-    if follow {
+    let mut arguments: Vec<String> = ["--output=json", "--no-pager", "--quiet", "--all"]
+        .map(str::to_owned)
+        .to_vec();
+    arguments.push(format!("--output-fields=MESSAGE,{}", query.fields.join(",")));
+    arguments.push(format!("--lines={}", query.lines));
+    if let Some(since) = query.since {
+        arguments.push(format!("--since=@{}.{:06}", since / 1_000_000, since % 1_000_000));
+    }
+    if query.follow {
         arguments.push("--follow".to_owned());
     }
+    arguments.extend(query.matches.iter().cloned());
     let spec = UnitSpec {
         name: format!("code-server-multi-logs-{}.service", number()),
         properties: vec![
-            ("Description", Value::Text(format!("code-server-multi log of {unit}"))),
+            (
+                "Description",
+                Value::Text(format!("code-server-multi log of {}", query.what)),
+            ),
             ("Type", Value::Text("exec".to_owned())),
             ("DynamicUser", Value::Bool(true)),
             ("SupplementaryGroups", Value::Texts(vec!["systemd-journal".to_owned()])),
@@ -91,29 +134,27 @@ impl Log {
     }
 }
 
-/// One line of `journalctl --output=json` (systemd.journal-fields(7)); a message that is no UTF-8 comes as numbers.
-fn parse(line: &str) -> Option<Entry> {
+/// One line of `journalctl --output=json` (systemd.journal-fields(7)); what is no UTF-8 comes as numbers.
+pub fn parse(line: &str) -> Option<Entry> {
     let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_str(line).ok()?;
-    let message = match fields.get("MESSAGE")? {
-        serde_json::Value::String(text) => text.clone(),
+    let text = |value: &serde_json::Value| match value {
+        serde_json::Value::String(text) => Some(escape(text)),
         serde_json::Value::Array(bytes) => {
             let bytes: Vec<u8> = bytes
                 .iter()
                 .filter_map(|byte| byte.as_u64().and_then(|byte| u8::try_from(byte).ok()))
                 .collect();
-            String::from_utf8_lossy(&bytes).into_owned()
+            Some(escape(&String::from_utf8_lossy(&bytes)))
         }
-        _ => return None,
+        _ => None,
     };
-    let from = fields
-        .get("SYSLOG_IDENTIFIER")
-        .and_then(|from| from.as_str())
-        .unwrap_or_default();
-    Some(Entry {
-        at: fields.get("__REALTIME_TIMESTAMP")?.as_str()?.parse().ok()?,
-        from: escape(from),
-        message: escape(&message),
-    })
+    let at = fields.get("__REALTIME_TIMESTAMP")?.as_str()?.parse().ok()?;
+    let fields: BTreeMap<String, String> = fields
+        .iter()
+        .filter(|(key, _)| !key.starts_with("__"))
+        .filter_map(|(key, value)| Some((key.clone(), text(value)?)))
+        .collect();
+    fields.contains_key("MESSAGE").then_some(Entry { at, fields })
 }
 
 /// Shows control characters instead of letting a workspace steer the reader's terminal.
@@ -143,15 +184,12 @@ mod tests {
     #[test]
     fn a_workspace_cannot_steer_the_terminal() {
         let line = r#"{"__REALTIME_TIMESTAMP":"5","SYSLOG_IDENTIFIER":"x","MESSAGE":"a\u001b[2Jb\tc\r"}"#;
-        assert_eq!(
-            parse(line).map(|entry| entry.message).as_deref(),
-            Some("a\\u{1b}[2Jb\tc\\r")
-        );
+        assert_eq!(parse(line).as_ref().map(Entry::message), Some("a\\u{1b}[2Jb\tc\\r"));
     }
 
     #[test]
     fn bytes_that_are_no_text_are_shown() {
         let line = r#"{"__REALTIME_TIMESTAMP":"5","MESSAGE":[104,105,255]}"#;
-        assert_eq!(parse(line).map(|entry| entry.message).as_deref(), Some("hi\u{fffd}"));
+        assert_eq!(parse(line).as_ref().map(Entry::message), Some("hi\u{fffd}"));
     }
 }

@@ -27,6 +27,7 @@ use crate::serve::admin::refusal::Refusal;
 use crate::serve::app::App;
 use crate::serve::http::Peer;
 
+pub mod live;
 pub mod refusal;
 
 /// `csm test` as a whole.
@@ -62,6 +63,7 @@ fn routes<E: Engine>() -> OpenApiRouter<Arc<App<E>>> {
         .routes(routes!(health))
         .routes(routes!(plan))
         .routes(routes!(reload))
+        .routes(routes!(live::events))
         .routes(routes!(workspaces))
         .routes(routes!(workspace))
         .routes(routes!(follow))
@@ -163,7 +165,7 @@ async fn start<E: Engine>(
     Path(name): Path<String>,
 ) -> Result<Json<api::WorkspaceStatus>, Refusal> {
     let name = asked(&app, &name, peer, "start")?;
-    app.controller.intend(&name, true, "csm start")?;
+    app.controller.intend(&name, true, &by("csm start", peer))?;
     status_of(&app, &name)
 }
 
@@ -180,7 +182,7 @@ async fn stop<E: Engine>(
     Path(name): Path<String>,
 ) -> Result<Json<api::WorkspaceStatus>, Refusal> {
     let name = asked(&app, &name, peer, "stop")?;
-    app.controller.intend(&name, false, "csm stop")?;
+    app.controller.intend(&name, false, &by("csm stop", peer))?;
     status_of(&app, &name)
 }
 
@@ -197,7 +199,7 @@ async fn restart<E: Engine>(
     Path(name): Path<String>,
 ) -> Result<Json<api::WorkspaceStatus>, Refusal> {
     let name = asked(&app, &name, peer, "restart")?;
-    app.controller.restart(&name)?;
+    app.controller.restart(&name, &by("csm restart", peer))?;
     status_of(&app, &name)
 }
 
@@ -210,6 +212,12 @@ fn asked<E: Engine>(app: &App<E>, name: &str, peer: Peer, verb: &str) -> Result<
         return Err(Refusal::Disabled(name.to_string()));
     }
     Ok(name)
+}
+
+/// For intents and events: a name says more than a number.
+fn by(verb: &str, peer: Peer) -> String {
+    let user = accounts::name_of(peer.uid).unwrap_or_else(|| format!("user {}", peer.uid));
+    format!("{verb} by {user}")
 }
 
 /// What the daemon would do now.
@@ -301,8 +309,8 @@ async fn logs<E: Engine>(
         Some((
             line(&api::LogLine {
                 at,
-                from: entry.from,
-                message: entry.message,
+                from: entry.get("SYSLOG_IDENTIFIER").unwrap_or_default().to_owned(),
+                message: entry.message().to_owned(),
             }),
             log,
         ))

@@ -15,6 +15,7 @@ use crate::model::names::{HostName, WorkspaceName};
 use crate::model::plan::Fact;
 use crate::model::status::Trouble;
 use crate::model::unit;
+use crate::serve::events::Event;
 use crate::serve::nginx::NginxReport;
 use crate::serve::passwords::Keeper;
 use crate::serve::reconcile::Controller;
@@ -98,9 +99,18 @@ impl<E: Engine> App<E> {
                 self.config.send_replace(self.controller.config());
                 self.controller.kick_image();
                 tracing::info!(changed, "configuration read");
+                if changed {
+                    self.controller.events().tell(Event::ConfigurationRead);
+                }
                 Ok(changed)
             }
             Err(problems) => {
+                // The same file is looked at again with each change around it.
+                if loaded.problems != problems {
+                    self.controller.events().tell(Event::ConfigurationRefused {
+                        problems: problems.len(),
+                    });
+                }
                 loaded.problems.clone_from(&problems);
                 tracing::error!(
                     problems = problems.len(),

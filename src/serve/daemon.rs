@@ -16,6 +16,7 @@ use crate::host::accounts::{self, LookError};
 use crate::host::files::{self, Access, FileError};
 use crate::host::images::Images;
 use crate::host::intents::{IntentError, Intents};
+use crate::host::journal::Journal;
 use crate::host::live::LiveEngine;
 use crate::host::systemd::{Chain, Event, Systemd};
 use crate::host::watch::Watch;
@@ -27,7 +28,9 @@ use crate::model::layout::{ADMIN_GROUP, GATEWAY_ACCOUNT, IMAGES_ACCOUNT, Layout,
 use crate::model::names::AccountName;
 use crate::model::{podman, unit};
 use crate::serve::app::{App, read_config};
+use crate::serve::events::Event as Told;
 use crate::serve::nginx::{self, NginxReport};
+use crate::serve::pace::Pace;
 use crate::serve::passwords::Keeper;
 use crate::serve::reconcile::Controller;
 use crate::serve::{admin, config_file, gateway_socket, http};
@@ -126,6 +129,10 @@ pub async fn run(options: DaemonOptions) -> Result<(), DaemonError> {
         tasks.clone(),
         token.child_token(),
     )?);
+    match Journal::new() {
+        Ok(journal) => controller.events().keep_in(journal),
+        Err(error) => tracing::warn!(%error, "events can't be kept in the journal"),
+    }
     boot(&machine, &controller)?;
     let keeper = Arc::new(Keeper::new(machine.layout.passwords(), watch.clone())?);
     let config = watch::channel(controller.config()).0;
@@ -166,18 +173,23 @@ pub async fn run(options: DaemonOptions) -> Result<(), DaemonError> {
     tasks.spawn(http::serve(
         admin_socket,
         admin::router(app.clone(), Some(admin::Host { engine })),
-        admin::may_administer,
+        tells("admin.sock", controller.clone(), admin::may_administer),
         SOCKETS,
         token.clone(),
     ));
     tasks.spawn(http::serve(
         gateway_socket,
         gateway_socket::router(app.clone()),
-        move |uid| uid == 0 || uid == gateway.uid,
+        tells("gateway.sock", controller.clone(), move |uid| {
+            uid == 0 || uid == gateway.uid
+        }),
         SOCKETS,
         token.clone(),
     ));
     tasks.spawn(nginx::run(systemd, config.subscribe(), nginx_report, token.clone()));
+    controller.events().tell(Told::DaemonStarted {
+        workspaces: controller.config().workspaces.len(),
+    });
     controller.begin();
 
     signals(&app, &token).await?;
@@ -273,6 +285,22 @@ fn listen(path: &Path, mode: u32, gid: u32) -> Result<UnixListener, DaemonError>
     std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))
         .doing("set the mode of", path)?;
     Ok(listener)
+}
+
+/// Who may call, and an event when somebody else did.
+fn tells(
+    socket: &'static str,
+    controller: Arc<Controller<LiveEngine>>,
+    may: impl Fn(u32) -> bool,
+) -> impl Fn(u32) -> bool {
+    let pace = Pace::default();
+    move |uid| {
+        let may = may(uid);
+        if let Some(more) = (!may).then(|| pace.count(uid)).flatten() {
+            controller.events().tell(Told::CallerRefused { socket, uid, more });
+        }
+        may
+    }
 }
 
 /// Turns what systemd says into looks.

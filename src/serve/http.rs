@@ -54,7 +54,8 @@ pub async fn serve(
         if allow(peer.uid) {
             connections.spawn(converse(stream, slot, router.clone(), peer, bounds, token.clone()));
         } else {
-            tracing::warn!(uid = peer.uid, "caller refused");
+            // A line for each call would be the caller's to choose.
+            tracing::debug!(uid = peer.uid, "caller refused");
         }
     }
     // What nobody accepted yet stays in the queue of a socket that systemd holds, for the next one of us.

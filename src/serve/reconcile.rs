@@ -18,6 +18,7 @@ use crate::model::desired::{self, Desired, Intent, IntentBy, Machine};
 use crate::model::names::{ImageId, WorkspaceName};
 use crate::model::plan::{self, Fact, HostSighting};
 use crate::model::status::Trouble;
+use crate::serve::events::Events;
 use crate::serve::failpoint;
 use crate::serve::worker::{Context, Handle, Report, Worker};
 
@@ -49,6 +50,7 @@ pub struct Controller<E> {
     image_report: watch::Sender<ImageReport>,
     image_kick: Notify,
     workers: Mutex<BTreeMap<WorkspaceName, Handle>>,
+    events: Arc<Events>,
     /// Rises with every change of the set of workers.
     roster: watch::Sender<u64>,
     starts: Arc<Semaphore>,
@@ -89,6 +91,7 @@ impl<E: Engine> Controller<E> {
             .0,
             image_kick: Notify::new(),
             workers: Mutex::default(),
+            events: Arc::default(),
             roster: watch::channel(0).0,
             starts: Arc::new(Semaphore::new(TURNS)),
             stops: Arc::new(Semaphore::new(TURNS)),
@@ -103,6 +106,10 @@ impl<E: Engine> Controller<E> {
 
     pub fn config(&self) -> Arc<Config> {
         self.lock().config.clone()
+    }
+
+    pub fn events(&self) -> &Arc<Events> {
+        &self.events
     }
 
     pub fn image(&self) -> watch::Receiver<ImageReport> {
@@ -230,7 +237,7 @@ impl<E: Engine> Controller<E> {
 
     /// Stops and starts a workspace that runs; one that doesn't is started. Which run has to end is on disk before
     /// anything is done, so that a daemon that is killed meanwhile does not forget it.
-    pub fn restart(&self, name: &WorkspaceName) -> Result<(), IntentError> {
+    pub fn restart(&self, name: &WorkspaceName, why: &str) -> Result<(), IntentError> {
         let mut run = None;
         if let Some(handle) = self.workers().get(name) {
             handle.restart.store(true, Ordering::SeqCst);
@@ -241,7 +248,7 @@ impl<E: Engine> Controller<E> {
                 .as_ref()
                 .and_then(|running| running.started);
         }
-        self.record(name, true, "csm restart", run)
+        self.record(name, true, why, run)
     }
 
     /// Something about a workspace may have changed.
@@ -297,6 +304,7 @@ impl<E: Engine> Controller<E> {
                 engine: self.engine.clone(),
                 desired: self.desired.subscribe(),
                 image: self.image.subscribe(),
+                events: self.events.clone(),
                 starts: self.starts.clone(),
                 stops: self.stops.clone(),
             };

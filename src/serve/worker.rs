@@ -17,7 +17,9 @@ use crate::model::names::{ImageId, WorkspaceName};
 use crate::model::plan::{self, Fact, Running, Service, Sighting, Step, WorkspacePlan};
 use crate::model::status::Trouble;
 use crate::model::unit::Part;
+use crate::serve::events::Events;
 use crate::serve::failpoint;
+use crate::serve::teller::Teller;
 
 /// Longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -87,22 +89,11 @@ pub struct Context<E> {
     pub engine: Arc<E>,
     pub desired: watch::Receiver<Arc<Desired>>,
     pub image: watch::Receiver<Fact<Option<ImageId>>>,
+    pub events: Arc<Events>,
     /// How many containers may be started at once.
     pub starts: Arc<Semaphore>,
     /// How many may be stopped at once; apart, so that starts that hang hold up no stop.
     pub stops: Arc<Semaphore>,
-}
-
-impl<E> Clone for Context<E> {
-    fn clone(&self) -> Self {
-        Self {
-            engine: self.engine.clone(),
-            desired: self.desired.clone(),
-            image: self.image.clone(),
-            starts: self.starts.clone(),
-            stops: self.stops.clone(),
-        }
-    }
 }
 
 /// One worker; its task is [`Worker::run`].
@@ -111,6 +102,7 @@ pub struct Worker<E> {
     context: Context<E>,
     handle: Handle,
     report: watch::Sender<Report>,
+    teller: Teller,
     failures: u32,
     /// When the running editor was started or first seen; nothing while it is stopped on purpose.
     alive: Option<Instant>,
@@ -141,6 +133,7 @@ impl<E: Engine> Worker<E> {
             report: receiver,
         };
         let worker = Self {
+            teller: Teller::new(name.clone(), context.events.clone()),
             name,
             context,
             handle: handle.clone(),
@@ -285,15 +278,15 @@ impl<E: Engine> Worker<E> {
         let begun = Instant::now();
         self.announce(step);
         failpoint::boundary();
-        let context = self.context.clone();
-        let name = self.name.clone();
+        let (engine, name) = (self.context.engine.clone(), self.name.clone());
+        let (starts, stops) = (self.context.starts.clone(), self.context.stops.clone());
         let work = async {
             let _turn = match step {
-                Step::Start(_) => context.starts.acquire().await.ok(),
-                Step::Stop => context.stops.acquire().await.ok(),
+                Step::Start(_) => starts.acquire().await.ok(),
+                Step::Stop => stops.acquire().await.ok(),
                 _ => None,
             };
-            context.engine.apply(&name, step).await
+            engine.apply(&name, step).await
         };
         let result = match step {
             // Only these may take long, and giving them up leaves nothing half done: the next look sees what there is.
@@ -319,6 +312,11 @@ impl<E: Engine> Worker<E> {
         }
         let elapsed_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         let (action, ok) = (step.describe(), result.is_ok());
+        if let (true, Step::SetLive(live)) = (ok, step) {
+            let report = self.report.borrow();
+            let before = report.running.as_ref().map(|running| &running.live.limits);
+            self.teller.limits(before, &live.limits);
+        }
         if ok {
             tracing::info!(workspace = %self.name, action, elapsed_ms, "{}: {action} ({elapsed_ms} ms)", self.name);
         }
@@ -384,12 +382,15 @@ impl<E: Engine> Worker<E> {
     }
 
     /// The state that a step leads through.
-    fn announce(&self, step: &Step) {
+    fn announce(&mut self, step: &Step) {
         let state = match step {
             Step::Stop => State::Stopping,
             Step::Start(_) | Step::AwaitReady => State::Starting,
             _ => return,
         };
+        if matches!(step, Step::Stop | Step::Start(_)) {
+            self.teller.begins(state, self.wanted.as_ref());
+        }
         self.report.send_if_modified(|report| {
             // A running editor whose answer is awaited stays what it was.
             let changes = report.state != state;
@@ -401,14 +402,23 @@ impl<E: Engine> Worker<E> {
         });
     }
 
-    fn publish(&self, wanted: Option<&Workspace>, seen: &Sighting, plan: &WorkspacePlan) {
+    fn publish(&mut self, wanted: Option<&Workspace>, seen: &Sighting, plan: &WorkspacePlan) {
         let mut findings = plan.blocked.clone();
         findings.extend(self.pause.as_ref().map(|pause| pause.why.clone()));
         let state = state(wanted, &seen.service, seen, plan, self.pause.is_some());
+        if let Some(state) = state {
+            self.teller.found(state, wanted, findings.first());
+        }
+        if plan.unknown.is_empty() {
+            self.teller.pending(&plan.pending);
+        }
         let running = match &seen.service {
             Fact::Known(Service::Running(running)) => Some((**running).clone()),
             _ => None,
         };
+        let absent = seen.service == Fact::Known(Service::Absent);
+        let gone = wanted.is_none() && absent && plan.steps.is_empty() && plan.unknown.is_empty();
+        self.teller.gone(gone);
         self.report.send_modify(|report| {
             // Findings and state are kept while the host can't be seen: not seeing is no change.
             if let Some(state) = state
@@ -422,8 +432,7 @@ impl<E: Engine> Worker<E> {
             report.running = running;
             report.steps = plan.steps.iter().map(Step::describe).collect();
             report.unknown.clone_from(&plan.unknown);
-            let absent = seen.service == Fact::Known(Service::Absent);
-            report.gone = wanted.is_none() && absent && plan.steps.is_empty() && plan.unknown.is_empty();
+            report.gone = gone;
         });
     }
 }

@@ -8,6 +8,7 @@
 
 mod fake;
 mod lifecycle;
+mod live;
 mod password;
 mod screen;
 

@@ -20,7 +20,15 @@ const BEFORE: [&str; 8] = [
 const AMONG: [&str; 3] = ["seen(", " program(", "id_helper("];
 
 /// What may stand in the place of a code: it was taken from somewhere else, where it is seen.
-const CARRIED: [&str; 6] = ["code", "trouble.code", "self.code", "name", "&'static str", "String"];
+const CARRIED: [&str; 7] = [
+    "code",
+    "trouble.code",
+    "self.code",
+    "name",
+    "&'static str",
+    "String",
+    "Option<String>",
+];
 
 /// The codes in a source file, and the places where there should be one and none can be read.
 pub fn in_source(file: &File) -> (BTreeSet<String>, Vec<String>) {

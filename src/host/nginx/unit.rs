@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::host::logs;
+use crate::host::logs::{self, Query};
 use crate::host::nginx::{JobResult, ReloadError, Reloader, UnitState};
 use crate::host::systemd::{Systemd, SystemdError};
 
@@ -39,10 +39,10 @@ impl Reloader for Arc<Systemd> {
     async fn complaint(&self, unit: &str) -> Option<String> {
         let path = std::env::var("PATH").ok()?;
         let read = async {
-            let mut log = logs::open(self, &path, unit, 20, false).await.ok()?;
+            let mut log = logs::open(self, &path, &Query::of_unit(unit, 20, false)).await.ok()?;
             let mut last = None;
             while let Some(entry) = log.next().await {
-                if let Some((_, said)) = entry.message.split_once("[emerg]") {
+                if let Some((_, said)) = entry.message().split_once("[emerg]") {
                     let said = said.split_once(": ").map_or(said, |(_, said)| said);
                     last = Some(said.trim().to_owned());
                 }

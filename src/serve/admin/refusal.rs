@@ -29,6 +29,8 @@ pub enum Refusal {
     NotReady { name: String, state: &'static str },
     #[error("the configuration says where the password of {name} is: {file}")]
     PasswordFile { name: String, file: String },
+    #[error("that is no time as in 2026-03-01T12:00:00Z")]
+    Time,
     #[error("that is no usable argon2id string: {0}")]
     PasswordString(String),
     #[error("the configuration was refused; the last good one stays in force")]
@@ -75,6 +77,12 @@ impl IntoResponse for Refusal {
                 "password-file",
                 "refused",
                 format!("change the content of {file}; it is noticed at once"),
+            ),
+            Self::Time => (
+                422,
+                "bad-time",
+                "refused",
+                "write it in RFC 3339, as events have it".to_owned(),
             ),
             Self::PasswordString(_) => (
                 422,

@@ -143,13 +143,17 @@ pub fn run(command: &mut Command) -> Done {
     finish(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
 }
 
-/// Reads a little of the output, then closes it, as `head` does.
+/// Reads a little of the output, which is what it gives back, then closes it, as `head` does.
 pub fn run_and_leave(command: &mut Command) -> Done {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stdout = child.stdout.take().unwrap();
-    stdout.read_exact(&mut [0; 512]).unwrap();
+    let mut little = [0; 512];
+    stdout.read_exact(&mut little).unwrap();
     drop(stdout);
-    finish(child)
+    Done {
+        stdout: String::from_utf8_lossy(&little).into_owned(),
+        ..finish(child)
+    }
 }
 
 pub fn finish(child: Child) -> Done {

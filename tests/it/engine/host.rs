@@ -199,7 +199,7 @@ impl Daemon {
 
     pub fn restart(&self, workspace: &str) {
         lock(&self.world).excused.insert(name(workspace));
-        self.controller.restart(&name(workspace)).unwrap();
+        self.controller.restart(&name(workspace), "csm restart").unwrap();
         self.note_wishes();
     }
 

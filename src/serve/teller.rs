@@ -1,0 +1,173 @@
+//! What one worker tells of its workspace: each change once, with the reason. A daemon that starts tells nothing that the
+//! one before it may have told: it finds workspaces as they are.
+
+use std::sync::Arc;
+
+use crate::api::State;
+use crate::model::config::{Apply, Limits};
+use crate::model::desired::Workspace;
+use crate::model::names::WorkspaceName;
+use crate::model::status::Trouble;
+use crate::model::unit::Part;
+use crate::serve::events::{Event, Events};
+
+/// The reason for which something is stopped or started.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Cause {
+    by: Option<&'static str>,
+    why: String,
+}
+
+impl Cause {
+    fn of_daemon(why: &str) -> Self {
+        Self {
+            by: None,
+            why: why.to_owned(),
+        }
+    }
+
+    fn of_intent(workspace: &Workspace) -> Self {
+        Self {
+            by: Some(workspace.intent.by.word()),
+            why: workspace.intent.why.clone(),
+        }
+    }
+}
+
+/// One worker's voice.
+#[derive(Debug)]
+pub struct Teller {
+    name: WorkspaceName,
+    events: Arc<Events>,
+    /// The state that was last seen or led through, told or not.
+    seen: Option<State>,
+    told: Option<State>,
+    /// Why it is being stopped; it holds until something else is known.
+    cause: Option<Cause>,
+    /// What was last seen to wait for a restart, once that could be seen.
+    pending: Option<Vec<Part>>,
+    gone: bool,
+}
+
+impl Teller {
+    pub fn new(name: WorkspaceName, events: Arc<Events>) -> Self {
+        Self {
+            name,
+            events,
+            seen: None,
+            told: None,
+            cause: None,
+            pending: None,
+            gone: true,
+        }
+    }
+
+    /// It is about to be stopped or started.
+    pub fn begins(&mut self, state: State, wanted: Option<&Workspace>) {
+        if state == State::Stopping {
+            self.cause = Some(self.why_stopped(wanted));
+        }
+        self.tell(state, wanted, None);
+    }
+
+    /// It was found in this state; `trouble` is why it is failed or blocked.
+    pub fn found(&mut self, state: State, wanted: Option<&Workspace>, trouble: Option<&Trouble>) {
+        let wrong = matches!(state, State::Failed | State::Blocked);
+        match self.seen {
+            // The first look. What is under way is told when it begins, or with what comes of it.
+            None if !wrong => {
+                self.seen = Some(state);
+                self.told = Some(state).filter(|state| !matches!(state, State::Starting | State::Stopping));
+            }
+            Some(seen) if seen == state => {}
+            _ => self.tell(state, wanted, trouble.filter(|_| wrong)),
+        }
+    }
+
+    /// What waits for a restart, as far as everything about it could be seen.
+    pub fn pending(&mut self, parts: &[Part]) {
+        let before = self.pending.replace(parts.to_vec());
+        if before.is_some_and(|before| before != parts) && !parts.is_empty() {
+            self.events.tell(Event::Pending {
+                workspace: self.name.clone(),
+                parts: parts.iter().map(|part| part.word()).collect(),
+            });
+        }
+    }
+
+    pub fn limits(&self, before: Option<&Limits>, now: &Limits) {
+        // Other things are set live as well.
+        if before != Some(now) {
+            self.events.tell(Event::LimitsChanged {
+                workspace: self.name.clone(),
+                limits: now.clone(),
+            });
+        }
+    }
+
+    /// Whether nothing is left to do for it.
+    pub fn gone(&mut self, gone: bool) {
+        if gone && !self.gone {
+            self.events.tell(Event::Removed {
+                workspace: self.name.clone(),
+            });
+        }
+        self.gone = gone;
+    }
+
+    fn tell(&mut self, state: State, wanted: Option<&Workspace>, trouble: Option<&Trouble>) {
+        self.seen = Some(state);
+        if self.told == Some(state) {
+            return;
+        }
+        let cause = self.cause_of(state, wanted);
+        self.told = Some(state);
+        self.events.tell(Event::State {
+            workspace: self.name.clone(),
+            state,
+            by: cause.by,
+            why: cause.why,
+            trouble: trouble.cloned(),
+        });
+    }
+
+    fn cause_of(&mut self, state: State, wanted: Option<&Workspace>) -> Cause {
+        match state {
+            State::Stopping => match &self.cause {
+                Some(cause) => cause.clone(),
+                None if wanted.is_some_and(Workspace::should_run) => {
+                    Cause::of_daemon("from outside: systemctl stop, or the like")
+                }
+                None => self.why_stopped(wanted),
+            },
+            State::Stopped | State::Disabled => self.cause.take().unwrap_or_else(|| self.why_stopped(wanted)),
+            State::Starting => match (self.cause.take(), self.told) {
+                // Stopped in order to be started.
+                (Some(cause), _) => cause,
+                (None, Some(State::Ready)) => Cause::of_daemon("its editor ended or stopped answering"),
+                (None, Some(State::Disabled)) => Cause::of_daemon("it is enabled again"),
+                (None, Some(State::Failed)) => Cause::of_daemon("it is tried again"),
+                (None, Some(State::Blocked)) => Cause::of_daemon("nothing keeps it from starting any more"),
+                (None, _) => wanted.map(Cause::of_intent).unwrap_or_default(),
+            },
+            State::Suspended => Cause::of_daemon("its unit was frozen"),
+            State::Ready | State::Failed | State::Blocked => {
+                self.cause = None;
+                Cause::default()
+            }
+        }
+    }
+
+    /// Why the daemon stops it.
+    fn why_stopped(&self, wanted: Option<&Workspace>) -> Cause {
+        let waits = self.pending.as_ref().is_some_and(|parts| !parts.is_empty());
+        match wanted {
+            None => Cause::of_daemon("it is no longer in the configuration"),
+            Some(workspace) if !workspace.enabled => Cause::of_daemon("enabled = false in the configuration"),
+            Some(workspace) if workspace.intent.running && workspace.apply == Apply::Now && waits => {
+                Cause::of_daemon("its configuration was changed (apply = \"now\")")
+            }
+            Some(workspace) => Cause::of_intent(workspace),
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What is told of workspaces: an event for each change, in order, none twice, each with its reason.
+
+use code_server_multi::api;
+use tokio::sync::broadcast::Receiver;
+use tokio::time::sleep;
+
+use super::fake::world::{Unit, crash, lock};
+use super::host::{Daemon, Host, LONG, config, is_root, name};
+
+const DAN: &str = "[workspaces.dan]\n";
+
+fn follow(daemon: &Daemon) -> Receiver<api::Event> {
+    daemon.controller.events().follow()
+}
+
+/// What was told since the last time, one a line.
+fn told(follower: &mut Receiver<api::Event>) -> String {
+    let line = |event: api::Event| {
+        let code = event.code.map(|code| format!(" [{code}]")).unwrap_or_default();
+        format!("{}{code} {}\n", event.workspace.unwrap_or_default(), event.message)
+    };
+    let lines: Vec<String> = std::iter::from_fn(|| follower.try_recv().ok()).map(line).collect();
+    lines.concat()
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_change_is_told_once_and_with_its_reason() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let daemon = host.daemon(config(DAN));
+    let mut events = follow(&daemon);
+    sleep(LONG).await;
+    insta::assert_snapshot!(told(&mut events), @"
+    dan starting: declared in the configuration
+    dan ready
+    ");
+
+    daemon.stop("dan");
+    sleep(LONG).await;
+    insta::assert_snapshot!(told(&mut events), @"
+    dan stopping: csm stop
+    dan stopped: csm stop
+    ");
+    daemon.start("dan");
+    sleep(LONG).await;
+    insta::assert_snapshot!(told(&mut events), @"
+    dan starting: csm start
+    dan ready
+    ");
+    daemon.restart("dan");
+    sleep(LONG).await;
+    insta::assert_snapshot!(told(&mut events), @"
+    dan stopping: csm restart
+    dan starting: csm restart
+    dan ready
+    ");
+
+    crash(&host.world, &name("dan"));
+    sleep(LONG).await;
+    insta::assert_snapshot!(told(&mut events), @"
+    dan starting: its editor ended or stopped answering
+    dan ready
+    ");
+
+    daemon.configure(config("[workspaces.dan]\nmemory_limit = '1G'\n"));
+    sleep(LONG).await;
+    insta::assert_snapshot!(told(&mut events), @"dan limits are now 1G of memory, 1.5 cores, 4096 tasks");
+    daemon.configure(config(
+        "[workspaces.dan]\nmemory_limit = '1G'\nenvironment = { A = 'b' }\n",
+    ));
+    sleep(LONG).await;
+    insta::assert_snapshot!(told(&mut events), @"dan waits for a restart: environment");
+    daemon.configure(config(
+        "[workspaces.dan]\nmemory_limit = '1G'\nenvironment = { A = 'b' }\napply = 'now'\n",
+    ));
+    sleep(LONG).await;
+    insta::assert_snapshot!(told(&mut events), @r#"
+    dan stopping: its configuration was changed (apply = "now")
+    dan starting: its configuration was changed (apply = "now")
+    dan ready
+    "#);
+    daemon.configure(config("[workspaces.dan]\nenabled = false\n"));
+    sleep(LONG).await;
+    insta::assert_snapshot!(told(&mut events), @"
+    dan stopping: enabled = false in the configuration
+    dan disabled: enabled = false in the configuration
+    ");
+    daemon.configure(config(DAN));
+    sleep(LONG).await;
+    insta::assert_snapshot!(told(&mut events), @"
+    dan starting: it is enabled again
+    dan ready
+    ");
+    daemon.configure(config(""));
+    sleep(LONG).await;
+    insta::assert_snapshot!(told(&mut events), @"
+    dan stopping: it is no longer in the configuration
+    dan stopped: it is no longer in the configuration
+    dan removed; its home stays
+    ");
+    host.assert_nothing_forbidden();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_daemon_does_not_tell_again_what_it_finds() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let sections = "[workspaces.dan]\n[workspaces.alice]\n[workspaces.sam]\nenabled = false\n";
+    let daemon = host.daemon(config(sections));
+    sleep(LONG).await;
+    daemon.stop("alice");
+    sleep(LONG).await;
+    daemon.kill();
+    let daemon = host.daemon(config(sections));
+    let mut events = follow(&daemon);
+    sleep(LONG).await;
+    assert_eq!(told(&mut events), "");
+    daemon.kill();
+
+    // What happened meanwhile is told by what it leads to.
+    host.world().place(&name("dan")).unit = Unit::Absent;
+    let daemon = host.daemon(config(sections));
+    let mut events = follow(&daemon);
+    sleep(LONG).await;
+    insta::assert_snapshot!(told(&mut events), @"
+    dan starting: declared in the configuration
+    dan ready
+    ");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_is_told_with_its_code_each_time_it_is_tried() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let words = "start the container".to_owned();
+    lock(&host.world).refused.insert((name("dan"), words));
+    let daemon = host.daemon(config(DAN));
+    let mut events = follow(&daemon);
+    sleep(std::time::Duration::from_secs(2)).await;
+    insta::assert_snapshot!(told(&mut events), @"
+    dan starting: declared in the configuration
+    dan [made-up] failed: a fault was asked for
+    dan starting: it is tried again
+    dan [made-up] failed: a fault was asked for
+    ");
+    lock(&host.world).refused.clear();
+    sleep(LONG).await;
+    insta::assert_snapshot!(told(&mut events), @"
+    dan starting: it is tried again
+    dan ready
+    ");
+}

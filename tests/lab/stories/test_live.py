@@ -1,0 +1,167 @@
+"""The live view: what happened and who did it."""
+
+import contextlib
+import json
+import queue
+import subprocess
+import threading
+import time
+
+from lab.product import DAEMON
+
+
+@contextlib.contextmanager
+def following(host, *argv):
+    """`csm events -f --json`; gives a function that returns the next event of that kind."""
+    process = host.start("csm", "events", "--follow", "--json", *argv, stderr=subprocess.DEVNULL, text=True)
+    lines = queue.Queue()
+    threading.Thread(target=lambda: [lines.put(line) for line in process.stdout], daemon=True).start()
+    seen = []
+
+    def until(kind, workspace=None, deadline=30):
+        end = time.monotonic() + deadline
+        while True:
+            try:
+                event = json.loads(lines.get(timeout=max(0, end - time.monotonic())))
+            except queue.Empty:
+                raise AssertionError(f"no {kind} of {workspace} within {deadline} s; there were {seen}") from None
+            seen.append(event)
+            if (event["kind"], event.get("workspace")) == (kind, workspace):
+                return event
+
+    until.seen = seen
+    try:
+        yield until
+    finally:
+        process.kill()
+        process.wait()
+
+
+def events(product, *argv):
+    return [json.loads(line) for line in product.csm("events", "--json", *argv).stdout.splitlines()]
+
+
+def kinds(events):
+    return [event["kind"] for event in events]
+
+
+def test_what_happened_is_told_with_who_did_it(product):
+    product.csm("stop", "dan")
+    product.csm("start", "dan")
+    product.csm("restart", "dan")
+    told = events(product, "dan")
+    expected = ["starting", "ready", "stopping", "stopped", "starting", "ready", "stopping", "starting", "ready"]
+    assert kinds(told) == expected
+    assert told[0]["message"] == "starting: declared in the configuration"
+    assert [event["message"] for event in told[2:5]] == [
+        "stopping: csm stop by root",
+        "stopped: csm stop by root",
+        "starting: csm start by root",
+    ]
+    assert [event.get("why") for event in told[6:8]] == ["csm restart by root"] * 2
+    assert {event["by"] for event in told[2:5]} == {"admin"}
+    assert [event["at"] for event in told] == sorted(event["at"] for event in told)
+    # The same words in the status.
+    assert product.workspace("dan")["intent"]["why"] == "csm restart by root"
+    lines = product.csm("events", "dan", "-n", "2").stdout.splitlines()
+    assert [line.split("Z ", 1)[1] for line in lines] == ["dan starting: csm restart by root", "dan ready"]
+
+
+def test_a_follower_sees_it_as_it_happens_and_over_a_restart_of_the_daemon(host, product):
+    with following(host, "-n", "0") as until:
+        # Its first answer has to come before the daemon goes.
+        host.wait_for("somebody follows", lambda: is_followed(host), 30)
+        product.csm("stop", "alice")
+        assert until("stopping", "alice")["why"] == "csm stop by root"
+        until("stopped", "alice")
+        host.sh('systemctl restart "$1"', DAEMON)
+        until("daemon-started")
+        product.csm("start", "alice")
+        until("ready", "alice")
+        pid = product.daemon_pid()
+        host.sh('kill -KILL "$1"', str(pid))
+        until("daemon-started")
+        product.wait_ready()
+        product.csm("restart", "alice")
+        until("ready", "alice")
+        ids = [event["id"] for event in until.seen]
+        assert len(ids) == len(set(ids))
+        # None was told twice, and none again by a new daemon.
+        assert [kind for kind in kinds(until.seen) if kind != "configuration-read"] == [
+            "stopping", "stopped", "daemon-started", "starting", "ready",
+            "daemon-started", "stopping", "starting", "ready",
+        ]  # fmt: skip
+    assert kinds(events(product, "alice"))[-7:] == ["stopping", "stopped", "starting", "ready", "stopping", "starting", "ready"]
+
+
+def is_followed(host):
+    """The journal is read for the follower until the follower goes."""
+    return bool(host.sh("systemctl list-units --plain --no-legend 'code-server-multi-logs-*'"))
+
+
+def test_changes_of_the_configuration_are_told(host, product):
+    with following(host, "-n", "0", "sam") as until:
+        host.wait_for("somebody follows", lambda: is_followed(host), 30)
+        product.config["workspaces"]["sam"]["memory_limit"] = "1G"
+        product.reload()
+        assert until("limits-changed", "sam")["message"] == "limits are now 1G of memory, 1.5 cores, 4096 tasks"
+        product.config["workspaces"]["sam"]["environment"] = {"A": "b"}
+        product.reload()
+        assert until("pending", "sam")["message"] == "waits for a restart: environment"
+        product.config["workspaces"]["sam"]["enabled"] = False
+        product.reload()
+        assert until("disabled", "sam")["why"] == "enabled = false in the configuration"
+        product.remove("sam")
+        until("removed", "sam")
+        product.add("sam")
+        until("ready", "sam")
+    # A refused one is told once, however often it is looked at.
+    product.config["workspaces"]["sam"]["memory_limit"] = "much"
+    product.write_config()
+    host.wait_for("it is refused", lambda: "configuration-refused" in kinds(events(product)), 10)
+    product.csm("reload", check=2)
+    assert kinds(events(product)).count("configuration-refused") == 1
+    del product.config["workspaces"]["sam"]["memory_limit"]
+    product.reload()
+
+
+def test_what_blocks_a_workspace_is_told_with_its_code(host, product):
+    host.sh("mv /etc/lab/passwords/sam /etc/lab/passwords/away")
+    try:
+        product.csm("restart", "sam", check=False)
+        host.wait_for("it is told", lambda: "secret-unusable" in [event.get("code") for event in events(product, "sam")], 20)
+        blocked = next(event for event in events(product, "sam") if event.get("code") == "secret-unusable")
+        assert blocked["kind"] == "blocked" and "/etc/lab/passwords/sam" in blocked["message"]
+    finally:
+        host.sh("mv /etc/lab/passwords/away /etc/lab/passwords/sam")
+    product.wait_ready("sam")
+    assert "starting: nothing keeps it from starting any more" in [event["message"] for event in events(product, "sam")]
+
+
+def test_a_refused_caller_is_told_once_a_minute(host, product):
+    """Who is in the group by its process alone gets past the socket's mode, not past the daemon."""
+    call = ("setpriv", "--reuid=nobody", "--regid=csm-admin", "--clear-groups", "csm", "status")
+    for _ in range(3):
+        assert host.run(*call, check=3).stdout == ""
+    nobody = host.sh("id -u nobody")
+    refused = [event for event in events(product) if event["kind"] == "caller-refused"]
+    assert len(refused) == 1
+    assert refused[0]["by"] == nobody
+    assert refused[0]["message"] == f"user {nobody} may not use admin.sock, and was hung up on"
+
+
+def test_nobody_else_can_make_an_event(host, product):
+    """An entry with our MESSAGE_ID that came from elsewhere: also when root wrote it."""
+    entry = "\n".join(
+        [
+            "MESSAGE=dan: stopped: by a liar",
+            "MESSAGE_ID=5cd51dd1ace71b939aec616a49da436a",
+            "CSM_ID=1-1",
+            "CSM_AT=1772366400000000",
+            "CSM_EVENT=stopped",
+            "CSM_WORKSPACE=dan",
+        ]
+    )
+    host.run("logger", "--journald", input=entry + "\n")
+    host.wait_for("it is in the journal", lambda: "by a liar" in host.journal(), 20)
+    assert not [event for event in events(product, "-n", "1000") if "liar" in event["message"]]
