@@ -12,6 +12,7 @@ pub mod homes;
 pub mod images;
 pub mod intents;
 pub mod journal;
+pub mod listing;
 pub mod live;
 pub mod logs;
 pub mod nginx;

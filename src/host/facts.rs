@@ -8,7 +8,8 @@ use zbus::OwnedVariant;
 
 use crate::host::files;
 use crate::host::homes;
-use crate::host::systemd::{Chain, Row};
+use crate::host::listing::Rows;
+use crate::host::systemd::Chain;
 use crate::model::desired::Workspace;
 use crate::model::layout::Places;
 use crate::model::plan::Fact;
@@ -24,10 +25,11 @@ pub(crate) fn fact<T, E: std::error::Error + 'static>(looked: Result<T, E>) -> F
 
 /// The mounts that are up, by what they were made from. One whose source has since been replaced by another directory of
 /// the same name, as by a restored backup, shows what nobody sees any more: it is told as made from nothing.
-pub(crate) fn mounts(rows: &[Row], places: &Places, home: Option<&Path>, store: &Path) -> BTreeMap<Mount, String> {
+pub(crate) fn mounts(rows: &Rows, places: &Places, home: Option<&Path>, store: &Path) -> BTreeMap<Mount, String> {
     let up = |mount: &Mount| {
-        let name = mount.unit_name(places);
-        let row = rows.iter().find(|row| row.name == name && row.active == "active")?;
+        let row = rows
+            .get(&mount.unit_name(places))
+            .filter(|row| row.active == "active")?;
         let stale = match mount {
             Mount::Data => home.is_some_and(|home| !same_directory(home, &places.data_view)),
             Mount::Images => !same_directory(store, &places.images_view),

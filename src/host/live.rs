@@ -9,8 +9,9 @@ use crate::host::facts::{crowded, fact, file_troubles, frozen, link_there, mount
 use crate::host::failures::{disk, failed, image_failed, mount_failed, start_failed};
 use crate::host::files::{self, Doing as _, FileError};
 use crate::host::images::Images;
+use crate::host::listing::{Answer, Listing, OURS, Rows};
 use crate::host::logs::{self, Log, LogError, Query};
-use crate::host::systemd::{self, Row, Systemd, SystemdError};
+use crate::host::systemd::{self, Systemd, SystemdError};
 use crate::host::watch::Watch;
 use crate::host::{Engine, EngineError, accounts, editor, homes};
 use crate::model::account::Account;
@@ -30,6 +31,7 @@ const READY: Duration = Duration::from_secs(60);
 
 pub struct LiveEngine {
     pub systemd: Arc<Systemd>,
+    pub listing: Listing<Systemd>,
     pub watch: Arc<Watch>,
     pub images: Images,
     pub machine: Machine,
@@ -40,16 +42,15 @@ impl LiveEngine {
         self.machine.layout.of(name)
     }
 
-    async fn rows(&self, name: &WorkspaceName, places: &Places) -> Result<Vec<Row>, SystemdError> {
-        let mut patterns = vec![unit::service_name(name)];
+    async fn rows(&self, name: &WorkspaceName, places: &Places) -> Answer {
+        let mut units = vec![unit::service_name(name)];
         // systemd matches with FNM_NOESCAPE (fnmatch(3)): the backslashes of escaped names are plain characters.
-        patterns.extend(MOUNTS.iter().map(|mount| mount.unit_name(places)));
-        self.systemd.list(&patterns).await
+        units.extend(MOUNTS.iter().map(|mount| mount.unit_name(places)));
+        self.listing.look(units).await
     }
 
-    async fn service(&self, rows: &[Row], name: &WorkspaceName) -> Result<Service, SystemdError> {
-        let unit = unit::service_name(name);
-        let Some(row) = rows.iter().find(|row| row.name == unit) else {
+    async fn service(&self, rows: &Rows, name: &WorkspaceName) -> Result<Service, SystemdError> {
+        let Some(row) = rows.get(&unit::service_name(name)) else {
             return Ok(Service::Absent);
         };
         match row.active.as_str() {
@@ -212,7 +213,7 @@ impl Engine for LiveEngine {
                 Fact::Known(mounts(&rows, &places, home, &self.machine.layout.image_store())),
             ),
             Err(error) => {
-                let why = systemd::Chain(&error).to_string();
+                let why = systemd::Chain(&*error).to_string();
                 (Fact::Unknown(why.clone()), Fact::Unknown(why))
             }
         };
@@ -251,8 +252,7 @@ impl Engine for LiveEngine {
             );
             failed("list what runs", trouble, error)
         };
-        let patterns = ["csm-*.service".to_owned(), "run-code*.mount".to_owned()];
-        let rows = self.systemd.list(&patterns).await.map_err(failed_to)?;
+        let rows = self.systemd.list(&OURS.map(str::to_owned)).await.map_err(failed_to)?;
         let mut names: BTreeSet<WorkspaceName> = rows
             .iter()
             .filter_map(|row| unit::owner_of(&row.name, &row.description))

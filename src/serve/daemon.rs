@@ -17,6 +17,7 @@ use crate::host::files::{self, Access, FileError};
 use crate::host::images::Images;
 use crate::host::intents::{IntentError, Intents};
 use crate::host::journal::Journal;
+use crate::host::listing::Listing;
 use crate::host::live::LiveEngine;
 use crate::host::systemd::{Chain, Event, Systemd};
 use crate::host::watch::Watch;
@@ -116,6 +117,7 @@ pub async fn run(options: DaemonOptions) -> Result<(), DaemonError> {
     let systemd = Arc::new(Systemd::default());
     let engine = Arc::new(LiveEngine {
         systemd: systemd.clone(),
+        listing: Listing::new(systemd.clone()),
         watch: watch.clone(),
         images: Images::default(),
         machine: machine.clone(),

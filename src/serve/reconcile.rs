@@ -398,11 +398,12 @@ impl<E: Engine> Controller<E> {
         let host = self.engine.observe_host(&desired).await;
         let mut names: BTreeSet<WorkspaceName> = desired.workspaces.keys().cloned().collect();
         names.extend(self.engine.present().await.unwrap_or_default());
-        let mut workspaces = BTreeMap::new();
-        for name in names {
+        // All at once, so that the engine can answer them together.
+        let looks = names.into_iter().map(async |name| {
             let seen = self.engine.observe(&name, desired.workspaces.get(&name)).await;
-            workspaces.insert(name, seen);
-        }
+            (name, seen)
+        });
+        let workspaces = futures_util::future::join_all(looks).await.into_iter().collect();
         plan::plan(&desired, &plan::Observed { host, workspaces })
     }
 

@@ -378,7 +378,11 @@ impl<E: Engine> Worker<E> {
     }
 
     fn looked(&self) {
-        self.report.send_modify(|report| report.served = self.serving);
+        self.report.send_if_modified(|report| {
+            let changes = report.served != self.serving;
+            report.served = self.serving;
+            changes
+        });
     }
 
     /// The state that a step leads through.
@@ -419,7 +423,8 @@ impl<E: Engine> Worker<E> {
         let absent = seen.service == Fact::Known(Service::Absent);
         let gone = wanted.is_none() && absent && plan.steps.is_empty() && plan.unknown.is_empty();
         self.teller.gone(gone);
-        self.report.send_modify(|report| {
+        self.report.send_if_modified(|report| {
+            let before = report.clone();
             // Findings and state are kept while the host can't be seen: not seeing is no change.
             if let Some(state) = state
                 && report.state != state
@@ -433,6 +438,8 @@ impl<E: Engine> Worker<E> {
             report.steps = plan.steps.iter().map(Step::describe).collect();
             report.unknown.clone_from(&plan.unknown);
             report.gone = gone;
+            // Nobody has to hear of a look that showed nothing new.
+            *report != before
         });
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use super::{Culprit, NginxError, Proof, Published, Publisher, UnitState, probe};
 use crate::model::nginx::generation::{BASE_FILE, Generation, workspace_of};
@@ -79,6 +79,29 @@ async fn keeps_two_generations() {
     }
     let kept: BTreeSet<String> = [two.digest().to_owned(), three.digest().to_owned()].into();
     assert_eq!(world.generations(), kept);
+}
+
+/// Each file is synced when it is written, which is most of what one more workspace costs.
+#[tokio::test]
+async fn writes_only_what_is_new() {
+    let world = world();
+    let inode = |name: &str| {
+        fs::metadata(world.dir.path().join("nginx/current").join(name))
+            .unwrap()
+            .ino()
+    };
+    world.publisher.publish(&generation(&[("dan", None)])).await.unwrap();
+    let before = inode("dan.conf");
+    let two = generation(&[("alice", None), ("dan", None)]);
+    world.publisher.publish(&two).await.unwrap();
+    assert_eq!(inode("dan.conf"), before);
+    for (name, text) in two.files() {
+        assert_eq!(world.file(name), Some(text));
+    }
+    let other = generation(&[("alice", None), ("dan", Some(8443))]);
+    world.publisher.publish(&other).await.unwrap();
+    assert_ne!(inode("dan.conf"), before);
+    assert!(world.file("dan.conf").unwrap().contains("127.0.0.1:8443"));
 }
 
 #[tokio::test]

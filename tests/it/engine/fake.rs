@@ -24,7 +24,7 @@ pub const START: Duration = Duration::from_millis(300);
 pub const STOP: Duration = Duration::from_millis(200);
 pub const READY: Duration = Duration::from_millis(500);
 /// Of every other call.
-const CALL: Duration = Duration::from_millis(5);
+pub const CALL: Duration = Duration::from_millis(5);
 /// After which the real engine gives a call up.
 const DEADLINE: Duration = Duration::from_secs(60);
 

@@ -6,7 +6,7 @@ use code_server_multi::api::State;
 use tokio::time::{Instant, sleep};
 
 use super::fake::world::Unit;
-use super::fake::{START, STOP};
+use super::fake::{CALL, START, STOP};
 use super::host::{Daemon, Host, LONG, config, is_root, name};
 
 const DAN: &str = "[workspaces.dan]\n";
@@ -54,6 +54,41 @@ async fn fifty_workspaces_start_eight_at_a_time() {
     );
     sleep(LONG).await;
     daemon.assert_as_desired(&host).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn looking_at_fifty_takes_no_longer_than_at_one() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let daemon = host.daemon(config(&many(50)));
+    sleep(LONG).await;
+    let begun = Instant::now();
+    assert!(daemon.controller.plan().await.is_empty());
+    // The image, who is there, and everybody.
+    assert!(begun.elapsed() < CALL * 4, "{:?}", begun.elapsed());
+}
+
+/// The gateway goes through all workspaces for each report that changed.
+#[tokio::test(start_paused = true)]
+async fn a_look_that_shows_nothing_new_tells_nobody() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let daemon = host.daemon(config(DAN));
+    until(&daemon, "dan", State::Ready).await;
+    sleep(SOON).await;
+    let mut report = daemon.controller.report(&name("dan")).unwrap();
+    report.borrow_and_update();
+    let before = host.world().calls;
+    daemon.controller.kick(&name("dan"));
+    sleep(SOON).await;
+    assert_eq!(host.world().calls, before + 1);
+    assert!(!report.has_changed().unwrap());
+    daemon.stop("dan");
+    until(&daemon, "dan", State::Stopped).await;
 }
 
 #[tokio::test(start_paused = true)]
