@@ -1,8 +1,9 @@
-# What `nix flake check` builds: the package with its tests, the documents, and every file of nix/tests as a virtual machine.
+# What `nix flake check` builds: the package with its tests, the module as tests/nix evaluates it, the sources' form, and every
+# file of nix/tests as a virtual machine.
 { pkgs, self }:
 let
   inherit (pkgs) lib;
-  system = pkgs.stdenv.hostPlatform.system or pkgs.system;
+  system = pkgs.stdenv.hostPlatform.system;
 
   tests = lib.filter (name: name != "common") (
     map (lib.removeSuffix ".nix") (
@@ -24,13 +25,44 @@ let
         }
       )
     );
+
+  # With the `lib` of the Nixpkgs at hand, which may say a type's name otherwise than the one that the texts were made with.
+  evaluated = import ../tests/nix { inherit lib; };
+  rendered = pkgs.linkFarm "code-server-multi-rendered" (
+    lib.concatLists (
+      lib.mapAttrsToList (
+        case:
+        lib.mapAttrsToList (
+          name: text: {
+            name = "${case}/${name}";
+            path = pkgs.writeText name text;
+          }
+        )
+      ) evaluated.cases
+    )
+  );
+  nothing =
+    name: tools: script:
+    pkgs.runCommand "code-server-multi-${name}" { nativeBuildInputs = tools; } ''
+      ${script}
+      touch $out
+    '';
+  sources = lib.fileset.toSource {
+    root = ../.;
+    fileset = lib.fileset.fileFilter (file: file.hasExt "nix") ../.;
+  };
 in
 lib.listToAttrs (map story tests)
 // {
   package = self.packages.${system}.default;
 
-  options = pkgs.runCommand "code-server-multi-options-are-fresh" { } ''
-    ${lib.getExe' pkgs.diffutils "diff"} -u ${../docs/options.md} ${self.packages.${system}.options}
-    touch $out
+  module = nothing "module" [ pkgs.diffutils ] ''
+    diff --recursive --unified --exclude inputs.sha256 --exclude refusals ${../tests/nix/golden} ${rendered}
+    diff --unified ${../docs/options.md} ${self.packages.${system}.options}
+  '';
+
+  sources = nothing "sources" [ pkgs.nixfmt pkgs.deadnix ] ''
+    find ${sources} -name '*.nix' -exec nixfmt --check {} +
+    deadnix --fail ${sources}
   '';
 }

@@ -20,7 +20,9 @@ let
           arguments: made arguments.pname (removeAttrs arguments [ "meta" ] // { src = "${arguments.src}"; });
         stdenv = {
           buildPlatform.canExecute = _: true;
-          hostPlatform = { };
+          hostPlatform = {
+            inherit system;
+          };
           cc = {
             cc = package system "gcc" // {
               lib = package system "gcc-lib";
@@ -31,6 +33,7 @@ let
         buildEnv = arguments: made arguments.name arguments;
         writeTextDir = path: text: made (baseNameOf path) text;
         writeText = name: text: made name text;
+        linkFarm = name: links: made name links;
         runCommand =
           name: arguments: script:
           made name [
@@ -64,7 +67,7 @@ let
           in
           function (own // arguments);
       }
-      // lib.genAttrs [ "nixfmt-tree" "openssl" "diffutils" ] (package system);
+      // lib.genAttrs [ "deadnix" "diffutils" "jq" "nixfmt" "nixfmt-tree" "openssl" ] (package system);
     in
     pkgs;
 in
