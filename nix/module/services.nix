@@ -69,13 +69,14 @@ in
 
     environment.etc.${programs}.source = pkgs.buildEnv {
       name = "code-server-multi-programs";
-      # The module's Podman has its helpers built in; systemd is there for journalctl.
+      # The module's Podman has its helpers built in; systemd is there for journalctl, nginx for `csm doctor`.
       paths = [
         config.virtualisation.podman.package
         pkgs.catatonit
         pkgs.crun
         pkgs.passt
         config.systemd.package
+        config.services.nginx.package
       ];
       pathsToLink = [ "/bin" ];
     };

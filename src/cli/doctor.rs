@@ -32,6 +32,8 @@ use crate::model::plan::Fact;
 const STATE_LEAST: u64 = 4 << 30;
 const HOMES_LEAST: u64 = 1 << 30;
 const RESOLVE_SECONDS: u64 = 5;
+/// Every NixOS has this file, and nothing else does.
+const NIXOS: &str = "/etc/NIXOS";
 const SERVICES: [&str; 2] = ["code-server-multi.service", "code-server-multi-gateway.socket"];
 
 pub async fn run(screen: &Screen, path: &Path) -> Result<Outcome, CliError> {
@@ -39,7 +41,7 @@ pub async fn run(screen: &Screen, path: &Path) -> Result<Outcome, CliError> {
     let text = if screen.json {
         as_json(&findings)
     } else {
-        render(&findings, screen.look)
+        render(&findings, screen.look, Path::new(NIXOS).exists())
     };
     screen.print(&text)?;
     let failed = findings.iter().any(|finding| finding.severity == Severity::Fail);
@@ -54,7 +56,7 @@ fn as_json(findings: &[Finding]) -> String {
     )
 }
 
-fn render(findings: &[Finding], look: Look) -> String {
+fn render(findings: &[Finding], look: Look, nixos: bool) -> String {
     let mut text = String::new();
     let (mut fails, mut warnings) = (0, 0);
     for finding in findings {
@@ -85,6 +87,12 @@ fn render(findings: &[Finding], look: Look) -> String {
             count(warnings, "warning")
         ),
     });
+    if nixos && fails + warnings > 0 {
+        text.push_str(
+            "This is NixOS: accounts, units, programs and nginx come from services.code-server-multi and its neighbours; \
+             mend them there, and switch.\n",
+        );
+    }
     text
 }
 
@@ -343,7 +351,7 @@ mod tests {
             finding(Severity::Warn, "little memory", "buy some"),
             finding(Severity::Fail, "no Podman", "install it"),
         ];
-        insta::assert_snapshot!(render(&findings, look), @r"
+        insta::assert_snapshot!(render(&findings, look, false), @r"
         ok    Linux 6.12
         warn  little memory
               Fix: buy some
@@ -352,7 +360,10 @@ mod tests {
 
         1 failure to mend, 1 warning to look at.
         ");
-        assert!(render(&findings[..2], look).ends_with("\nThis machine can run workspaces; 1 warning to look at.\n"));
-        assert!(render(&findings[..1], look).ends_with("\nThis machine has what workspaces need.\n"));
+        assert!(
+            render(&findings[..2], look, false).ends_with("\nThis machine can run workspaces; 1 warning to look at.\n")
+        );
+        assert!(render(&findings[..1], look, true).ends_with("\nThis machine has what workspaces need.\n"));
+        assert!(render(&findings, look, true).contains("to look at.\nThis is NixOS: "));
     }
 }

@@ -29,7 +29,7 @@ let
       description = "TOML value";
     };
 in
-lib.genAttrs [ "catatonit" "crun" "passt" "podman" "systemd" ] (name: package name { })
+lib.genAttrs [ "catatonit" "crun" "nginx" "passt" "podman" "systemd" ] (name: package name { })
 // {
   code-server-multi = package "code-server-multi" { meta.mainProgram = "csm"; };
   formats.toml = _: {

@@ -198,6 +198,10 @@ in
     services.userborn.enable = flag false;
     services.nginx = {
       enable = flag false;
+      package = mkOption {
+        type = types.package;
+        default = pkgs.nginx;
+      };
       user = text "nginx";
       group = text "nginx";
       enableReload = flag false;

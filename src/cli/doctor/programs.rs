@@ -13,8 +13,10 @@ use crate::model::plan::Fact;
 
 /// An ordinary user's PATH lacks some of these, and Podman looks into the last ones itself (containers.conf(5),
 /// `helper_binaries_dir`).
-const ELSEWHERE: [&str; 9] = [
+const ELSEWHERE: [&str; 10] = [
     "/run/wrappers/bin",
+    // The NixOS module puts there what the daemon finds.
+    "/etc/code-server-multi/programs/bin",
     "/usr/local/sbin",
     "/usr/sbin",
     "/sbin",
