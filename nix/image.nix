@@ -98,9 +98,12 @@ let
     ++ extraPackages;
     pathsToLink = [
       "/bin"
-      "/etc"
       "/share"
+      "/etc/claude-code"
+      "/etc/opencode"
     ];
+    # coreutils and procps both have kill and uptime; whichever comes first will do.
+    ignoreCollisions = true;
   };
 
   # Podman looks the container's user up there.

@@ -140,7 +140,6 @@ mod tests {
                 name,
                 description: number.to_string(),
                 active: "active".to_owned(),
-                has_job: false,
                 path: zbus::OwnedObjectPath::try_from("/unit").unwrap(),
             };
             Ok(patterns.into_iter().map(row).collect())

@@ -110,9 +110,6 @@ impl<E: Engine> App<E> {
                     self.controller.events().tell(Event::ConfigurationRefused {
                         problems: problems.len(),
                     });
-                    for problem in &problems {
-                        tracing::error!(key = problem.key, "{}: {}", problem.key, problem.message);
-                    }
                 }
                 loaded.problems.clone_from(&problems);
                 tracing::error!(

@@ -34,13 +34,10 @@ use crate::serve::nginx::{self, NginxReport};
 use crate::serve::pace::Pace;
 use crate::serve::passwords::Keeper;
 use crate::serve::reconcile::Controller;
-use crate::serve::vital::Vital;
 use crate::serve::{admin, config_file, gateway_socket, http};
 
 /// Everything is looked at again this often even if nothing seems to happen: a safety net, not the way things are noticed.
 const RESYNC: Duration = Duration::from_secs(600);
-/// The same while systemd can't be reached.
-const UNANSWERED: Duration = Duration::from_secs(5);
 /// How long the first connection to systemd is waited for.
 const CONNECT: Duration = Duration::from_secs(5);
 /// Held requests and steps under way get this long at the end.
@@ -86,8 +83,6 @@ pub enum DaemonError {
     },
     #[error("can't watch directories")]
     Watch(#[source] notify::Error),
-    #[error("{0} panicked")]
-    Panicked(&'static str),
 }
 
 impl DaemonError {
@@ -95,9 +90,6 @@ impl DaemonError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Configuration { .. } => "mend every key named; `csm check-config FILE` says the same",
-            Self::Panicked(_) => {
-                "a fault of csm itself; please report what `journalctl -u code-server-multi` says about it"
-            }
             Self::Running => "`systemctl status code-server-multi` shows it",
             Self::NoPodman(_) => "install Podman 5 or newer",
             Self::NoGroup(_) | Self::NoAccount(_) | Self::Images(_) => {
@@ -121,7 +113,6 @@ pub async fn run(options: DaemonOptions) -> Result<(), DaemonError> {
 
     let token = CancellationToken::new();
     let tasks = TaskTracker::new();
-    let vital = Vital::new(tasks.clone(), token.clone());
     let watch = Arc::new(Watch::new().map_err(DaemonError::Watch)?);
     let systemd = Arc::new(Systemd::default());
     let engine = Arc::new(LiveEngine {
@@ -164,40 +155,40 @@ pub async fn run(options: DaemonOptions) -> Result<(), DaemonError> {
     let gateway_socket = listen(Path::new(api::GATEWAY_SOCKET), 0o660, gateway.gid)?;
 
     let (events, mut first) = (systemd.events(), systemd.events());
-    vital.spawn("the connection to systemd", {
+    tasks.spawn({
         let (systemd, token) = (systemd.clone(), token.clone());
         async move { systemd.watch(token).await }
     });
     // Before there is a connection nothing can be seen; without one the daemon still serves what it has.
     let _ = tokio::time::timeout(CONNECT, first.recv()).await;
-    vital.spawn(
-        "what follows systemd",
-        follow(events, controller.clone(), connected, token.clone()),
-    );
-    vital.spawn("the image's worker", {
+    tasks.spawn(follow(events, controller.clone(), connected, token.clone()));
+    tasks.spawn({
         let controller = controller.clone();
         async move { controller.run_image().await }
     });
-    vital.spawn("the passwords", {
+    tasks.spawn({
         let (config, controller, token) = (config.subscribe(), controller.clone(), token.clone());
         async move { keeper.run(config, |name| controller.kick(name), token).await }
     });
-    let addresses = watch_addresses(controller.clone(), token.clone());
-    vital.spawn("the host's addresses", addresses);
-    let file = config_file::watch(app.clone(), watch, options.config, token.clone());
-    vital.spawn("the configuration file", file);
-    let router = admin::router(app.clone(), Some(admin::Host { engine }));
-    let may_ask = tells("admin.sock", controller.clone(), admin::may_administer);
-    let serving = http::serve(admin_socket, router, may_ask, SOCKETS, token.clone());
-    vital.spawn("the admin's socket", serving);
-    let router = gateway_socket::router(app.clone());
-    let may_ask = tells("gateway.sock", controller.clone(), move |uid| {
-        uid == 0 || uid == gateway.uid
-    });
-    let serving = http::serve(gateway_socket, router, may_ask, SOCKETS, token.clone());
-    vital.spawn("the gateway's socket", serving);
-    let publishing = nginx::run(systemd, config.subscribe(), nginx_report, token.clone());
-    vital.spawn("nginx's files", publishing);
+    tasks.spawn(watch_addresses(controller.clone(), token.clone()));
+    tasks.spawn(config_file::watch(app.clone(), watch, options.config, token.clone()));
+    tasks.spawn(http::serve(
+        admin_socket,
+        admin::router(app.clone(), Some(admin::Host { engine })),
+        tells("admin.sock", controller.clone(), admin::may_administer),
+        SOCKETS,
+        token.clone(),
+    ));
+    tasks.spawn(http::serve(
+        gateway_socket,
+        gateway_socket::router(app.clone()),
+        tells("gateway.sock", controller.clone(), move |uid| {
+            uid == 0 || uid == gateway.uid
+        }),
+        SOCKETS,
+        token.clone(),
+    ));
+    tasks.spawn(nginx::run(systemd, config.subscribe(), nginx_report, token.clone()));
     controller.events().tell(Told::DaemonStarted {
         workspaces: controller.config().workspaces.len(),
     });
@@ -210,7 +201,7 @@ pub async fn run(options: DaemonOptions) -> Result<(), DaemonError> {
     for socket in [api::ADMIN_SOCKET, api::GATEWAY_SOCKET] {
         let _ = std::fs::remove_file(socket);
     }
-    vital.panicked().map_or(Ok(()), |part| Err(DaemonError::Panicked(part)))
+    Ok(())
 }
 
 /// Only one daemon: two would undo each other's work. The lock ends with the process.
@@ -314,7 +305,7 @@ fn tells(
     }
 }
 
-/// Turns what systemd says into looks. While it says nothing it is asked again and again, so that its return is noticed.
+/// Turns what systemd says into looks.
 async fn follow(
     mut events: tokio::sync::broadcast::Receiver<Event>,
     controller: Arc<Controller<LiveEngine>>,
@@ -322,10 +313,9 @@ async fn follow(
     token: CancellationToken,
 ) {
     loop {
-        let again = if *connected.borrow() { RESYNC } else { UNANSWERED };
         let event = tokio::select! {
             () = token.cancelled() => return,
-            event = tokio::time::timeout(again, events.recv()) => event,
+            event = tokio::time::timeout(RESYNC, events.recv()) => event,
         };
         match event {
             Ok(Ok(Event::Unit(name))) => {
@@ -391,8 +381,11 @@ async fn signals(app: &App<LiveEngine>, token: &CancellationToken) -> Result<(),
                 if let Ok(now) = NotifyState::monotonic_usec_now() {
                     notify(&[NotifyState::Reloading, now]);
                 }
-                // What it says of problems is in the status and the journal.
-                let _ = app.reload();
+                if let Err(problems) = app.reload() {
+                    for problem in &problems {
+                        tracing::error!(key = problem.key, message = problem.message, "problem in the configuration");
+                    }
+                }
                 notify(&[NotifyState::Ready]);
             }
             () = async { match &mut watchdog { Some(timer) => { timer.tick().await; } None => std::future::pending().await } } => {

@@ -1,14 +1,14 @@
 """Checks of the NixOS module: by evaluation where there is Nixpkgs' `lib`, by what the last evaluation wrote where there is
 none. See `run`."""
 
+import ast
+import builtins
 import difflib
 import hashlib
 import os
-import py_compile
 import re
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from nix import CHECKOUT, HERE, Nix
@@ -137,19 +137,48 @@ def the_document_shows_what_is_evaluated():
         yield "docs/nixos.md: its configuration is not tests/nix/cases/vps.nix"
 
 
+def examples_are_nix(nix):
+    for document in [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]:
+        # `defaults` and `users.<name>` have the same examples.
+        for text in sorted(set(re.findall(r"^```nix\b.*?\n(.*?)^```$", document.read_text(), re.M | re.S))):
+            if not nix.parses(text):
+                yield f"{document.relative_to(CHECKOUT)}: this is no Nix:\n{text}"
+
+
+# What NixOS's test driver gives to a script.
+DRIVER = {"machine", "subtest"}
+
+
+def unknown_names(text):
+    """Names that a script uses and nobody defines."""
+    tree = compile(text, "script", "exec", ast.PyCF_ONLY_AST)
+    compile(tree, "script", "exec")
+    known, used = set(dir(builtins)) | DRIVER, set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=name, ctx=ast.Load()):
+                used.add(name)
+            case ast.Name(id=name) | ast.FunctionDef(name=name) | ast.arg(arg=name) | ast.alias(name=name):
+                known.add(name)
+    return used - known
+
+
 def scripts_are_sound():
-    """Scripts of the VM tests: they can't run here, but they are Python, and each has its test."""
+    """Scripts of the VM tests: they can't run here, but they are Python, know what they name, and each has its test."""
     place = CHECKOUT / "nix" / "tests"
-    scripts = {file.stem: file for file in place.glob("*.py")}
+    scripts = {file.stem: file.read_text() for file in place.glob("*.py")}
     tests = {file.stem for file in place.glob("*.nix")}
     for name in sorted(scripts.keys() ^ tests):
         yield f"nix/tests/{name}: a test is a .nix and a .py of the same name"
-    with tempfile.TemporaryDirectory() as room:
-        for name, file in scripts.items():
-            try:
-                py_compile.compile(str(file), cfile=f"{room}/{name}.pyc", doraise=True)
-            except py_compile.PyCompileError as error:
-                yield f"nix/tests/{name}.py: {error.msg}"
+    common = scripts.pop("common", "")
+    for name, text in scripts.items():
+        try:
+            unknown = unknown_names(common + text)
+        except SyntaxError as error:
+            yield f"nix/tests/{name}.py: {error.msg}: {error.text}"
+        else:
+            if unknown:
+                yield f"nix/tests/{name}.py: nobody defines {', '.join(sorted(unknown))}"
 
 
 def tool(*argv):
@@ -172,7 +201,7 @@ def main():
             if "--write" in sys.argv and not complaints:
                 write(files)
             complaints += compare(files) if files else []
-            complaints += nix.check_flake()
+            complaints += [*nix.check_flake(), *examples_are_nix(nix)]
         how = "evaluated with " + os.environ["NIX_LIB"]
     elif "--write" in sys.argv:
         complaints = ["--write needs Nixpkgs' lib: set NIXPKGS_LIB"]

@@ -44,6 +44,11 @@ class Nix:
             return None, done.stderr[done.stderr.rfind("error: ") :]
         return json.loads(done.stdout), None
 
+    def parses(self, text):
+        """Whether it is Nix: a whole expression, or lines of an attribute set."""
+        tried = (self.run("nix-instantiate", "--parse", "--expr", f"{{ config, pkgs }}: {one}") for one in (text, f"{{ {text} }}"))
+        return any(done.returncode == 0 for done in tried)
+
     def check_flake(self):
         """What is wrong with the flake's shape, with Nixpkgs played by stub.nix; empty is right."""
         copy = self.room / "checkout"

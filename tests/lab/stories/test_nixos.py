@@ -5,7 +5,7 @@ import re
 import pytest
 
 from lab import env
-from lab.nixos import CSM, Nixos
+from lab.nixos import CSM, GOLDEN, NGINX_MAIN, Nixos
 from lab.pki import Pki
 from lab.product import DAEMON, GATEWAY
 
@@ -38,6 +38,20 @@ def test_units_are_right_for_systemd(host, product):
         assert not said.stderr, said.stderr
         assert host.show(unit, "NeedDaemonReload") == "no"
     assert CSM in host.show(DAEMON, "ExecStart") and CSM in host.show(GATEWAY, "ExecStart")
+
+
+def test_every_golden_configuration_is_right_for_the_programs_that_read_it(host, product):
+    cases = sorted(place.name for place in GOLDEN.iterdir() if place.is_dir())
+    assert len(cases) >= 7
+    for case in cases:
+        place = f"/root/golden/{case}"
+        host.put_tree(GOLDEN / case, place)
+        product.csm("check-config", f"{place}/config.toml")
+        for unit in host.sh('cd "$1"; ls code-server-multi*.service code-server-multi*.socket', place).splitlines():
+            said = host.run("systemd-analyze", "verify", "--recursive-errors=no", f"{place}/{unit}")
+            assert not said.stderr, (case, said.stderr)
+        host.put(f"{place}/nginx.conf", NGINX_MAIN + (GOLDEN / case / "nginx.conf").read_text())
+        host.run("systemd-run", "--quiet", "--wait", "--pipe", "nginx", "-t", "-c", f"{place}/nginx.conf")
 
 
 def test_exposure_is_what_the_document_says(host, product):
@@ -106,14 +120,29 @@ def test_somebody_joins_and_leaves_and_nobody_else_notices(host, product):
         with product.visitor("sam") as sam:
             assert sam.get("/healthz").status_code == 200
         window.assert_alive()
+        number = host.sh("id -u csm-sam")
+        # A switch takes the account away before the daemon hears of it.
+        host.sh("sed -i /^csm-sam:/d /etc/passwd /etc/shadow /etc/subuid /etc/subgid")
         del product.config["workspaces"]["sam"]
         product.switch()
-        host.wait_for("sam is gone", lambda: host.show("csm-sam.service", "ActiveState") != "active")
+        host.wait_for("sam is gone", lambda: host.show("csm-sam.service", "ActiveState") in ("inactive", "failed"), 40)
+        assert host.run("pgrep", "-u", number, check=False).returncode == 1
         product.wait_settled()
         window.assert_alive()
         assert dan.get("/healthz").status_code == 200
     assert (product.daemon_pid(), product.main_pids("dan", "alice")) == before
     assert host.sh("ls /var/lib/vscode/sam") == "config\nhome\nworkspace"
+
+    # Back again: NixOS kept the number, so everything is there as it was.
+    host.sh(f"useradd --system --no-create-home --uid {number} --gid csm-sam csm-sam")
+    product.make_accounts("user csm-sam group=csm-sam home=/var/empty system subordinate=automatic\n")
+    product.config["workspaces"]["sam"] = {"password_file": "/run/secrets/sam"}
+    product.switch()
+    product.wait_ready("sam")
+    assert host.sh("stat -c %u /var/lib/vscode/sam/home") == number
+    del product.config["workspaces"]["sam"]
+    product.switch()
+    product.wait_settled()
 
 
 def test_another_podman_in_nixpkgs_leaves_nothing_pending(host, product):

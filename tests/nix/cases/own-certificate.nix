@@ -1,4 +1,4 @@
-# Nothing public: a certificate of one's own, no IPv6, other sites on the same nginx, one unit tightened by the admin.
+# Nothing public, secrets by agenix: a certificate of one's own, no IPv6, other sites on the same nginx, one unit tightened by the admin.
 {
   services.code-server-multi = {
     enable = true;
@@ -7,7 +7,11 @@
     tls.certificateKey = "/etc/ssl/code/privkey.pem";
     image.archive = "/srv/code-server-multi/workspace.tar";
     image.name = "localhost/code-server-multi/workspace:4.139.1-3";
-    users.dan.port = 8101;
+    users.dan = {
+      port = 8101;
+      # Where agenix puts secrets.
+      environment.GH_TOKEN = "/run/agenix/dan-github";
+    };
     # What is set here wins over the option.
     settings.workspaces.dan.port = 8102;
   };
