@@ -14,7 +14,6 @@ pub mod doctor;
 pub mod error;
 pub mod events;
 pub mod lifecycle;
-pub mod logging;
 pub mod password;
 pub mod report;
 pub mod status;

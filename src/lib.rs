@@ -40,11 +40,13 @@ pub mod serve {
     pub mod gateway;
     pub mod gateway_socket;
     pub mod http;
+    pub mod logging;
     pub mod nginx;
     pub mod pace;
     pub mod passwords;
     pub mod reconcile;
     pub mod teller;
+    pub mod vital;
     pub mod waiter;
     pub mod worker;
 }

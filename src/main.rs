@@ -13,7 +13,7 @@ use code_server_multi::serve::gateway;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let screen = Screen::new(arguments.json);
-    let result = cli::logging::begin(arguments.log_filter()).and_then(|()| run(arguments, &screen));
+    let result = begin_log(&arguments).and_then(|()| run(arguments, &screen));
     let error = match result {
         Ok(Outcome::Done) => return ExitCode::SUCCESS,
         Ok(Outcome::Failed) => return ExitCode::from(1),
@@ -27,6 +27,13 @@ fn main() -> ExitCode {
         Kind::Failed => 1,
         Kind::Configuration => 2,
         Kind::Unreachable => 3,
+    })
+}
+
+fn begin_log(arguments: &Arguments) -> Result<(), CliError> {
+    serve::logging::begin(arguments.log_filter()).map_err(|error| CliError::Input {
+        message: format!("the log filter can't be read: {error}"),
+        hint: "write a level such as info, or TARGET=LEVEL with commas between",
     })
 }
 

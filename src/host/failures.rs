@@ -4,6 +4,8 @@ use crate::host::EngineError;
 use crate::host::files::FileError;
 use crate::host::images::ImageError;
 use crate::host::systemd::{Chain, SystemdError};
+use crate::model::desired::Machine;
+use crate::model::layout::Places;
 use crate::model::names::WorkspaceName;
 use crate::model::plan::{HostStep, Step};
 use crate::model::status::Trouble;
@@ -25,6 +27,33 @@ pub(crate) fn start_failed(name: &WorkspaceName, error: SystemdError) -> EngineE
     failed(
         "start the container",
         Trouble::new("start-failed", "the container did not start", way_out),
+        error,
+    )
+}
+
+/// Podman or crun went away, or went elsewhere, since the daemon was started.
+pub(crate) fn program_missing(machine: &Machine, error: SystemdError) -> EngineError {
+    let way_out = "install it again, and it is tried again by itself; if it is elsewhere now: systemctl restart code-server-multi";
+    let trouble = if machine.podman.is_file() {
+        let what = format!("crun is nowhere on the daemon's PATH ({})", machine.path);
+        Trouble::new("crun-missing", what, way_out)
+    } else {
+        let what = format!("podman is not at {} any more", machine.podman.display());
+        Trouble::new("podman-missing", what, way_out)
+    };
+    failed("start the container", trouble, error)
+}
+
+/// The account's own store holds nothing but the container, which is made anew with each start.
+pub(crate) fn storage_corrupt(name: &WorkspaceName, places: &Places, error: SystemdError) -> EngineError {
+    let way_out = format!(
+        "it holds the container alone, and the home lies elsewhere: csm stop {name}; rm -r {}; csm start {name}",
+        places.container_store.display()
+    );
+    let what = "the account's container storage is damaged (`podman system check` says so)";
+    failed(
+        "start the container",
+        Trouble::new("storage-corrupt", what, way_out),
         error,
     )
 }

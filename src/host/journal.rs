@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
 
 const SOCKET: &str = "/run/systemd/journal/socket";
 
@@ -10,19 +11,28 @@ const SOCKET: &str = "/run/systemd/journal/socket";
 #[derive(Debug)]
 pub struct Journal {
     socket: UnixDatagram,
+    path: PathBuf,
 }
 
 impl Journal {
     /// Nothing is sent yet: journald may come later.
     pub fn new() -> io::Result<Self> {
+        Self::at(Path::new(SOCKET))
+    }
+
+    /// The same with another socket.
+    pub fn at(path: &Path) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
         socket.set_nonblocking(true)?;
-        Ok(Self { socket })
+        Ok(Self {
+            socket,
+            path: path.to_owned(),
+        })
     }
 
     /// Sends one entry, or fails at once. It is small, so that it fits into one datagram.
     pub fn send(&self, fields: &[(&str, &str)]) -> io::Result<()> {
-        self.socket.send_to(&datagram(fields), SOCKET).map(drop)
+        self.socket.send_to(&datagram(fields), &self.path).map(drop)
     }
 }
 

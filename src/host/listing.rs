@@ -140,6 +140,7 @@ mod tests {
                 name,
                 description: number.to_string(),
                 active: "active".to_owned(),
+                has_job: false,
                 path: zbus::OwnedObjectPath::try_from("/unit").unwrap(),
             };
             Ok(patterns.into_iter().map(row).collect())

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::host::exec::{self, ExecError};
 use crate::host::facts::{crowded, fact, file_troubles, frozen, link_there, mounts, networks};
-use crate::host::failures::{disk, failed, image_failed, mount_failed, start_failed};
+use crate::host::failures::{disk, failed, image_failed, mount_failed, program_missing, start_failed, storage_corrupt};
 use crate::host::files::{self, Doing as _, FileError};
 use crate::host::images::Images;
 use crate::host::listing::{Answer, Listing, OURS, Rows};
@@ -21,10 +21,12 @@ use crate::model::layout::{ADMIN_GROUP, Places};
 use crate::model::names::WorkspaceName;
 use crate::model::plan::{Directories, Fact, HostSighting, HostStep, Running, Service, Sighting, Step};
 use crate::model::status::Trouble;
+use crate::model::systemd::UnitSpec;
 use crate::model::unit::{self, Live, MOUNTS, Mount, SpecHash};
 
 const START: Duration = Duration::from_secs(unit::START_SECONDS + 5);
 const STOP: Duration = Duration::from_secs(unit::STOP_SECONDS + 10);
+const CHECK: Duration = Duration::from_secs(unit::STORAGE_CHECK_SECONDS + 5);
 const MOUNT: Duration = Duration::from_secs(30);
 /// How long the editor may take to answer after its container runs.
 const READY: Duration = Duration::from_secs(60);
@@ -150,7 +152,7 @@ impl LiveEngine {
         })
     }
 
-    async fn start(&self, name: &WorkspaceName, spec: &crate::model::systemd::UnitSpec) -> Result<(), EngineError> {
+    async fn start(&self, name: &WorkspaceName, spec: &UnitSpec) -> Result<(), EngineError> {
         // A socket that a killed editor left would be taken for a new one.
         let _ = std::fs::remove_file(self.places(name).socket);
         let mut started = self.systemd.start(spec, Vec::new(), START).await;
@@ -165,7 +167,26 @@ impl LiveEngine {
                 .map_err(|error| start_failed(name, error))?;
             started = self.systemd.start(spec, Vec::new(), START).await;
         }
-        started.map_err(|error| start_failed(name, error))
+        match started {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.why_not_started(name, spec, error).await),
+        }
+    }
+
+    /// What a start that failed lacked: one of its programs, or a store of its own that is whole.
+    async fn why_not_started(&self, name: &WorkspaceName, spec: &UnitSpec, error: SystemdError) -> EngineError {
+        if !self.machine.podman.is_file() || logs::find("crun", &self.machine.path).is_none() {
+            return program_missing(&self.machine, error);
+        }
+        if !matches!(error, SystemdError::Job { .. }) {
+            return start_failed(name, error);
+        }
+        let program = self.machine.podman.to_string_lossy();
+        let check = unit::storage_check(name, spec, &program, systemd::number());
+        match self.systemd.start(&check, Vec::new(), CHECK).await {
+            Err(SystemdError::Job { .. }) => storage_corrupt(name, &self.places(name), error),
+            _ => start_failed(name, error),
+        }
     }
 
     async fn stop(&self, name: &WorkspaceName) -> Result<(), EngineError> {

@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -14,6 +14,11 @@ use zbus::{OwnedObjectPath, OwnedVariant, Variant};
 use zbus_systemd::systemd1::ManagerProxy;
 
 use crate::model::systemd::{Exec, UnitSpec, Value};
+
+mod jobs;
+
+pub use jobs::Job;
+use jobs::{Goal, JobEnd};
 
 /// A method call that PID 1 has not answered by then has failed.
 const CALL: Duration = Duration::from_secs(15);
@@ -44,15 +49,10 @@ pub enum SystemdError {
 pub enum Event {
     /// A unit's job ended, or it was unloaded.
     Unit(String),
-    /// The connection was made, or made again: what happened in between is not known.
+    /// Signals may have been missed: the connection is a new one, PID 1 is, or it answers again.
     Resync,
+    /// There is no connection, or nobody answers at its other end.
     Lost,
-}
-
-#[derive(Debug, Clone)]
-struct JobEnd {
-    job: OwnedObjectPath,
-    result: String,
 }
 
 /// A loaded unit in one line.
@@ -61,6 +61,8 @@ pub struct Row {
     pub name: String,
     pub description: String,
     pub active: String,
+    /// Whether a job of it is queued or under way.
+    pub has_job: bool,
     pub path: OwnedObjectPath,
 }
 
@@ -70,6 +72,8 @@ pub struct Systemd {
     manager: Mutex<Option<ManagerProxy<'static>>>,
     jobs: broadcast::Sender<JobEnd>,
     events: broadcast::Sender<Event>,
+    /// Whether the last call was not answered in time.
+    silent: AtomicBool,
 }
 
 impl Default for Systemd {
@@ -78,6 +82,7 @@ impl Default for Systemd {
             manager: Mutex::new(None),
             jobs: broadcast::channel(1024).0,
             events: broadcast::channel(1024).0,
+            silent: AtomicBool::new(false),
         }
     }
 }
@@ -105,16 +110,46 @@ impl Systemd {
     }
 
     async fn watch_once(&self, pause: &mut Duration) -> zbus::Result<()> {
-        let connection = zbus::Connection::system().await?;
-        let manager = ManagerProxy::new(&connection).await?;
-        manager.subscribe().await?;
-        let mut jobs = manager.receive_job_removed().await?;
-        let mut removals = manager.receive_unit_removed().await?;
-        self.set(Some(manager));
+        let connect = async {
+            let connection = zbus::Connection::system().await?;
+            let manager = ManagerProxy::new(&connection).await?;
+            manager.subscribe().await?;
+            let signals = (
+                manager.receive_job_removed().await?,
+                manager.receive_unit_removed().await?,
+                manager.receive_reloading().await?,
+                manager.inner().receive_owner_changed().await?,
+            );
+            zbus::Result::Ok((manager, signals))
+        };
+        // A bus that takes the connection and then says nothing is none.
+        let (manager, (mut jobs, mut removals, mut reloads, mut owners)) =
+            match tokio::time::timeout(CALL, connect).await {
+                Ok(connected) => connected?,
+                Err(_) => return Err(zbus::Error::InputOutput(Arc::new(std::io::ErrorKind::TimedOut.into()))),
+            };
+        self.set(Some(manager.clone()));
+        self.silent.store(false, Ordering::SeqCst);
         *pause = Duration::from_millis(100);
         self.tell(Event::Resync);
         loop {
             tokio::select! {
+                owner = owners.next() => match owner {
+                    // Another PID 1, as after `systemctl daemon-reexec`, may know nothing of who wants its signals.
+                    Some(Some(_)) => {
+                        manager.subscribe().await.or_else(already_subscribed)?;
+                        self.tell(Event::Resync);
+                    }
+                    Some(None) => {}
+                    None => return Ok(()),
+                },
+                signal = reloads.next() => {
+                    let Some(signal) = signal else { return Ok(()) };
+                    // While it reloads it signals nothing else.
+                    if !signal.args()?.active {
+                        self.tell(Event::Resync);
+                    }
+                }
                 signal = jobs.next() => {
                     let Some(signal) = signal else { return Ok(()) };
                     let end = signal.args()?;
@@ -133,6 +168,33 @@ impl Systemd {
     /// What happens to units from now on. A receiver that lagged behind has to look at everything again.
     pub fn events(&self) -> broadcast::Receiver<Event> {
         self.events.subscribe()
+    }
+
+    /// Every call goes through here. One that is not answered in time says that nobody is there, the next one that is
+    /// says that somebody is again.
+    async fn call<T>(
+        &self,
+        name: &'static str,
+        unit: &str,
+        answer: impl Future<Output = zbus::Result<T>>,
+    ) -> Result<T, SystemdError> {
+        let answered = tokio::time::timeout(CALL, answer).await;
+        let silent = answered.is_err();
+        if self.silent.swap(silent, Ordering::SeqCst) != silent {
+            self.tell(if silent { Event::Lost } else { Event::Resync });
+        }
+        match answered {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(source)) => Err(SystemdError::Call {
+                call: name,
+                unit: unit.to_owned(),
+                source,
+            }),
+            Err(_) => Err(SystemdError::Silent {
+                call: name,
+                unit: unit.to_owned(),
+            }),
+        }
     }
 
     fn tell(&self, event: Event) {
@@ -161,43 +223,23 @@ impl Systemd {
     }
 
     /// The same without waiting: systemd has queued the job.
-    pub async fn begin(&self, spec: &UnitSpec, fds: Vec<(&'static str, OwnedFd)>) -> Result<Job, SystemdError> {
+    pub async fn begin(&self, spec: &UnitSpec, fds: Vec<(&'static str, OwnedFd)>) -> Result<Job<'_>, SystemdError> {
         let manager = self.manager()?;
         let mut properties = properties(&spec.name, &spec.properties)?;
         for (name, fd) in fds {
             let value = owned(&spec.name, name, Variant::from(zbus::Fd::from(fd)))?;
             properties.push((name.to_owned(), value));
         }
-        let ends = self.jobs.subscribe();
         let start = manager.start_transient_unit(spec.name.clone(), "fail".to_owned(), properties, Vec::new());
-        let path = call("StartTransientUnit", &spec.name, start).await?;
-        Ok(Job {
-            unit: spec.name.clone(),
-            path,
-            ends,
-        })
+        self.job("StartTransientUnit", &spec.name, Goal::Running, start).await
     }
 
     /// Stops a unit and waits. One that isn't loaded is stopped.
     pub async fn stop(&self, unit: &str, deadline: Duration) -> Result<(), SystemdError> {
         let manager = self.manager()?;
-        let ends = self.jobs.subscribe();
-        match call(
-            "StopUnit",
-            unit,
-            manager.stop_unit(unit.to_owned(), "replace".to_owned()),
-        )
-        .await
-        {
-            Ok(path) => {
-                Job {
-                    unit: unit.to_owned(),
-                    path,
-                    ends,
-                }
-                .ended(deadline)
-                .await
-            }
+        let stop = manager.stop_unit(unit.to_owned(), "replace".to_owned());
+        match self.job("StopUnit", unit, Goal::Gone, stop).await {
+            Ok(job) => job.ended(deadline).await,
             Err(error) if is(&error, "org.freedesktop.systemd1.NoSuchUnit") => Ok(()),
             Err(error) => Err(error),
         }
@@ -207,12 +249,13 @@ impl Systemd {
     pub async fn kill(&self, unit: &str) -> Result<(), SystemdError> {
         let manager = self.manager()?;
         let signal = rustix::process::Signal::KILL.as_raw();
-        match call(
-            "KillUnit",
-            unit,
-            manager.kill_unit(unit.to_owned(), "all".to_owned(), signal),
-        )
-        .await
+        match self
+            .call(
+                "KillUnit",
+                unit,
+                manager.kill_unit(unit.to_owned(), "all".to_owned(), signal),
+            )
+            .await
         {
             Err(error) if !is(&error, "org.freedesktop.systemd1.NoSuchUnit") => Err(error),
             _ => Ok(()),
@@ -222,30 +265,39 @@ impl Systemd {
     /// Reloads a unit and waits; the error says how its job ended.
     pub async fn reload(&self, unit: &str, deadline: Duration) -> Result<(), SystemdError> {
         let manager = self.manager()?;
-        let ends = self.jobs.subscribe();
-        let path = call(
-            "ReloadUnit",
-            unit,
-            manager.reload_unit(unit.to_owned(), "replace".to_owned()),
-        )
-        .await?;
-        Job {
+        let reload = manager.reload_unit(unit.to_owned(), "replace".to_owned());
+        let job = self.job("ReloadUnit", unit, Goal::Running, reload).await?;
+        job.ended(deadline).await
+    }
+
+    /// Has a job queued. Its end is listened for before.
+    async fn job(
+        &self,
+        name: &'static str,
+        unit: &str,
+        goal: Goal,
+        answer: impl Future<Output = zbus::Result<OwnedObjectPath>>,
+    ) -> Result<Job<'_>, SystemdError> {
+        let (ends, events) = (self.jobs.subscribe(), self.events.subscribe());
+        Ok(Job {
+            systemd: self,
             unit: unit.to_owned(),
-            path,
+            goal,
+            path: self.call(name, unit, answer).await?,
             ends,
-        }
-        .ended(deadline)
-        .await
+            events,
+        })
     }
 
     /// Forgets that a unit failed, so that its name is free again. One that isn't loaded is as good.
     pub async fn reset_failed(&self, unit: &str) -> Result<(), SystemdError> {
-        match call(
-            "ResetFailedUnit",
-            unit,
-            self.manager()?.reset_failed_unit(unit.to_owned()),
-        )
-        .await
+        match self
+            .call(
+                "ResetFailedUnit",
+                unit,
+                self.manager()?.reset_failed_unit(unit.to_owned()),
+            )
+            .await
         {
             Err(error) if !is(&error, "org.freedesktop.systemd1.NoSuchUnit") => Err(error),
             _ => Ok(()),
@@ -256,7 +308,7 @@ impl Systemd {
     pub async fn set_properties(&self, unit: &str, changed: &[(&'static str, Value)]) -> Result<(), SystemdError> {
         let manager = self.manager()?;
         let changed = properties(unit, changed)?;
-        call(
+        self.call(
             "SetUnitProperties",
             unit,
             manager.set_unit_properties(unit.to_owned(), true, changed),
@@ -267,7 +319,7 @@ impl Systemd {
     /// Moves processes into a part of a unit's cgroup.
     pub async fn attach(&self, unit: &str, part: &str, pids: Vec<u32>) -> Result<(), SystemdError> {
         let manager = self.manager()?;
-        call(
+        self.call(
             "AttachProcessesToUnit",
             unit,
             manager.attach_processes_to_unit(unit.to_owned(), part.to_owned(), pids),
@@ -278,12 +330,13 @@ impl Systemd {
     /// The loaded units whose names match any of the patterns (glob(7)).
     pub async fn list(&self, patterns: &[String]) -> Result<Vec<Row>, SystemdError> {
         let manager = self.manager()?;
-        let rows = call(
-            "ListUnitsByPatterns",
-            &patterns.join(" "),
-            manager.list_units_by_patterns(Vec::new(), patterns.to_vec()),
-        )
-        .await?;
+        let rows = self
+            .call(
+                "ListUnitsByPatterns",
+                &patterns.join(" "),
+                manager.list_units_by_patterns(Vec::new(), patterns.to_vec()),
+            )
+            .await?;
         Ok(rows
             .into_iter()
             .filter(|row| row.2 == "loaded")
@@ -291,6 +344,7 @@ impl Systemd {
                 name: row.0,
                 description: row.1,
                 active: row.3,
+                has_job: row.7 != 0,
                 path: row.6,
             })
             .collect())
@@ -298,7 +352,8 @@ impl Systemd {
 
     /// Where a unit is on the bus; loads it if it isn't running, which is when it isn't listed.
     pub async fn load(&self, unit: &str) -> Result<OwnedObjectPath, SystemdError> {
-        call("LoadUnit", unit, self.manager()?.load_unit(unit.to_owned())).await
+        self.call("LoadUnit", unit, self.manager()?.load_unit(unit.to_owned()))
+            .await
     }
 
     /// All properties of one interface of a unit, such as `org.freedesktop.systemd1.Service`.
@@ -318,61 +373,15 @@ impl Systemd {
             let name = zbus::names::InterfaceName::try_from(interface)?;
             proxy.get_all(name).await.map_err(zbus::Error::from)
         };
-        call("GetAll", unit, ask).await
+        self.call("GetAll", unit, ask).await
     }
 }
 
-async fn call<T>(
-    name: &'static str,
-    unit: &str,
-    answer: impl Future<Output = zbus::Result<T>>,
-) -> Result<T, SystemdError> {
-    match tokio::time::timeout(CALL, answer).await {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(source)) => Err(SystemdError::Call {
-            call: name,
-            unit: unit.to_owned(),
-            source,
-        }),
-        Err(_) => Err(SystemdError::Silent {
-            call: name,
-            unit: unit.to_owned(),
-        }),
-    }
-}
-
-/// A job that systemd has queued. Its end is heard of from before it was queued, so it can't be missed.
-pub struct Job {
-    unit: String,
-    path: OwnedObjectPath,
-    ends: broadcast::Receiver<JobEnd>,
-}
-
-impl Job {
-    /// Waits for the job's result; anything but `done` is an error.
-    pub async fn ended(mut self, deadline: Duration) -> Result<(), SystemdError> {
-        let result = tokio::time::timeout(deadline, async {
-            loop {
-                match self.ends.recv().await {
-                    Ok(end) if end.job == self.path => break Some(end.result),
-                    Ok(_) => {}
-                    // Too many at once: the caller looks at the unit itself.
-                    Err(_) => break None,
-                }
-            }
-        })
-        .await;
-        match result {
-            Ok(Some(result)) if result == "done" => Ok(()),
-            Ok(result) => Err(SystemdError::Job {
-                unit: self.unit,
-                result: result.unwrap_or_else(|| "unknown: too many jobs ended at once".to_owned()),
-            }),
-            Err(_) => Err(SystemdError::Deadline {
-                unit: self.unit,
-                deadline,
-            }),
-        }
+/// A PID 1 that was replaced may have kept its list of who wants its signals.
+fn already_subscribed(error: zbus::Error) -> zbus::Result<()> {
+    match error {
+        zbus::Error::MethodError(name, ..) if name.as_str() == "org.freedesktop.systemd1.AlreadySubscribed" => Ok(()),
+        error => Err(error),
     }
 }
 

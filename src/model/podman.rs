@@ -116,6 +116,17 @@ pub fn remove() -> Vec<String> {
     .collect()
 }
 
+/// Arguments that fail when the account's own store is damaged.
+pub fn check() -> Vec<String> {
+    texts(&[
+        "--cgroup-manager=cgroupfs",
+        "--log-level=error",
+        "system",
+        "check",
+        "--quick",
+    ])
+}
+
 /// Arguments that run a command in the container; secrets are exported by the entrypoint there too.
 pub fn exec(command: &[String], terminal: bool) -> Vec<String> {
     let mut argv = texts(&[

@@ -22,6 +22,9 @@ pub const START_SECONDS: u64 = 60;
 /// `podman rm` kills the container after [`podman::STOP_SECONDS`]; past this, systemd kills the rest.
 pub const STOP_SECONDS: u64 = 20;
 
+/// Podman needs a second to find that its store is damaged.
+pub const STORAGE_CHECK_SECONDS: u64 = 20;
+
 pub fn service_name(name: &WorkspaceName) -> String {
     format!("csm-{name}.service")
 }
@@ -219,6 +222,40 @@ pub fn service(workspace: &Workspace, account: &Account, machine: &Machine, imag
         },
         hash,
     )
+}
+
+/// A unit that asks the account's Podman whether its own store is whole; it fails when it is not. `service` is the one
+/// that did not start.
+pub fn storage_check(name: &WorkspaceName, service: &UnitSpec, program: &str, number: u64) -> UnitSpec {
+    const SAME: [&str; 8] = [
+        "Slice",
+        "User",
+        "WorkingDirectory",
+        "RuntimeDirectory",
+        "RuntimeDirectoryMode",
+        "Environment",
+        "Requires",
+        "After",
+    ];
+    let same = service
+        .properties
+        .iter()
+        .filter(|(property, _)| SAME.contains(property));
+    let mut properties = vec![
+        (
+            "Description",
+            Value::Text(format!("code-server-multi storage check {name}")),
+        ),
+        ("Type", Value::Text("oneshot".to_owned())),
+        ("CollectMode", Value::Text("inactive-or-failed".to_owned())),
+        ("TimeoutStartUSec", Value::U64(STORAGE_CHECK_SECONDS * 1_000_000)),
+        ("ExecStart", Value::Execs(vec![exec(program, podman::check())])),
+    ];
+    properties.extend(same.cloned());
+    UnitSpec {
+        name: format!("csm-{name}--check-{number}.service"),
+        properties,
+    }
 }
 
 /// The environment in which every Podman of an account runs: root-owned configuration only.

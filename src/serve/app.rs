@@ -110,6 +110,9 @@ impl<E: Engine> App<E> {
                     self.controller.events().tell(Event::ConfigurationRefused {
                         problems: problems.len(),
                     });
+                    for problem in &problems {
+                        tracing::error!(key = problem.key, "{}: {}", problem.key, problem.message);
+                    }
                 }
                 loaded.problems.clone_from(&problems);
                 tracing::error!(

@@ -34,10 +34,13 @@ use crate::serve::nginx::{self, NginxReport};
 use crate::serve::pace::Pace;
 use crate::serve::passwords::Keeper;
 use crate::serve::reconcile::Controller;
+use crate::serve::vital::Vital;
 use crate::serve::{admin, config_file, gateway_socket, http};
 
 /// Everything is looked at again this often even if nothing seems to happen: a safety net, not the way things are noticed.
 const RESYNC: Duration = Duration::from_secs(600);
+/// The same while systemd can't be reached.
+const UNANSWERED: Duration = Duration::from_secs(5);
 /// How long the first connection to systemd is waited for.
 const CONNECT: Duration = Duration::from_secs(5);
 /// Held requests and steps under way get this long at the end.
@@ -83,6 +86,8 @@ pub enum DaemonError {
     },
     #[error("can't watch directories")]
     Watch(#[source] notify::Error),
+    #[error("{0} panicked")]
+    Panicked(&'static str),
 }
 
 impl DaemonError {
@@ -90,6 +95,9 @@ impl DaemonError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Configuration { .. } => "mend every key named; `csm check-config FILE` says the same",
+            Self::Panicked(_) => {
+                "a fault of csm itself; please report what `journalctl -u code-server-multi` says about it"
+            }
             Self::Running => "`systemctl status code-server-multi` shows it",
             Self::NoPodman(_) => "install Podman 5 or newer",
             Self::NoGroup(_) | Self::NoAccount(_) | Self::Images(_) => {
@@ -113,6 +121,7 @@ pub async fn run(options: DaemonOptions) -> Result<(), DaemonError> {
 
     let token = CancellationToken::new();
     let tasks = TaskTracker::new();
+    let vital = Vital::new(tasks.clone(), token.clone());
     let watch = Arc::new(Watch::new().map_err(DaemonError::Watch)?);
     let systemd = Arc::new(Systemd::default());
     let engine = Arc::new(LiveEngine {
@@ -155,40 +164,40 @@ pub async fn run(options: DaemonOptions) -> Result<(), DaemonError> {
     let gateway_socket = listen(Path::new(api::GATEWAY_SOCKET), 0o660, gateway.gid)?;
 
     let (events, mut first) = (systemd.events(), systemd.events());
-    tasks.spawn({
+    vital.spawn("the connection to systemd", {
         let (systemd, token) = (systemd.clone(), token.clone());
         async move { systemd.watch(token).await }
     });
     // Before there is a connection nothing can be seen; without one the daemon still serves what it has.
     let _ = tokio::time::timeout(CONNECT, first.recv()).await;
-    tasks.spawn(follow(events, controller.clone(), connected, token.clone()));
-    tasks.spawn({
+    vital.spawn(
+        "what follows systemd",
+        follow(events, controller.clone(), connected, token.clone()),
+    );
+    vital.spawn("the image's worker", {
         let controller = controller.clone();
         async move { controller.run_image().await }
     });
-    tasks.spawn({
+    vital.spawn("the passwords", {
         let (config, controller, token) = (config.subscribe(), controller.clone(), token.clone());
         async move { keeper.run(config, |name| controller.kick(name), token).await }
     });
-    tasks.spawn(watch_addresses(controller.clone(), token.clone()));
-    tasks.spawn(config_file::watch(app.clone(), watch, options.config, token.clone()));
-    tasks.spawn(http::serve(
-        admin_socket,
-        admin::router(app.clone(), Some(admin::Host { engine })),
-        tells("admin.sock", controller.clone(), admin::may_administer),
-        SOCKETS,
-        token.clone(),
-    ));
-    tasks.spawn(http::serve(
-        gateway_socket,
-        gateway_socket::router(app.clone()),
-        tells("gateway.sock", controller.clone(), move |uid| {
-            uid == 0 || uid == gateway.uid
-        }),
-        SOCKETS,
-        token.clone(),
-    ));
-    tasks.spawn(nginx::run(systemd, config.subscribe(), nginx_report, token.clone()));
+    let addresses = watch_addresses(controller.clone(), token.clone());
+    vital.spawn("the host's addresses", addresses);
+    let file = config_file::watch(app.clone(), watch, options.config, token.clone());
+    vital.spawn("the configuration file", file);
+    let router = admin::router(app.clone(), Some(admin::Host { engine }));
+    let may_ask = tells("admin.sock", controller.clone(), admin::may_administer);
+    let serving = http::serve(admin_socket, router, may_ask, SOCKETS, token.clone());
+    vital.spawn("the admin's socket", serving);
+    let router = gateway_socket::router(app.clone());
+    let may_ask = tells("gateway.sock", controller.clone(), move |uid| {
+        uid == 0 || uid == gateway.uid
+    });
+    let serving = http::serve(gateway_socket, router, may_ask, SOCKETS, token.clone());
+    vital.spawn("the gateway's socket", serving);
+    let publishing = nginx::run(systemd, config.subscribe(), nginx_report, token.clone());
+    vital.spawn("nginx's files", publishing);
     controller.events().tell(Told::DaemonStarted {
         workspaces: controller.config().workspaces.len(),
     });
@@ -201,7 +210,7 @@ pub async fn run(options: DaemonOptions) -> Result<(), DaemonError> {
     for socket in [api::ADMIN_SOCKET, api::GATEWAY_SOCKET] {
         let _ = std::fs::remove_file(socket);
     }
-    Ok(())
+    vital.panicked().map_or(Ok(()), |part| Err(DaemonError::Panicked(part)))
 }
 
 /// Only one daemon: two would undo each other's work. The lock ends with the process.
@@ -305,7 +314,7 @@ fn tells(
     }
 }
 
-/// Turns what systemd says into looks.
+/// Turns what systemd says into looks. While it says nothing it is asked again and again, so that its return is noticed.
 async fn follow(
     mut events: tokio::sync::broadcast::Receiver<Event>,
     controller: Arc<Controller<LiveEngine>>,
@@ -313,9 +322,10 @@ async fn follow(
     token: CancellationToken,
 ) {
     loop {
+        let again = if *connected.borrow() { RESYNC } else { UNANSWERED };
         let event = tokio::select! {
             () = token.cancelled() => return,
-            event = tokio::time::timeout(RESYNC, events.recv()) => event,
+            event = tokio::time::timeout(again, events.recv()) => event,
         };
         match event {
             Ok(Ok(Event::Unit(name))) => {
@@ -381,11 +391,8 @@ async fn signals(app: &App<LiveEngine>, token: &CancellationToken) -> Result<(),
                 if let Ok(now) = NotifyState::monotonic_usec_now() {
                     notify(&[NotifyState::Reloading, now]);
                 }
-                if let Err(problems) = app.reload() {
-                    for problem in &problems {
-                        tracing::error!(key = problem.key, message = problem.message, "problem in the configuration");
-                    }
-                }
+                // What it says of problems is in the status and the journal.
+                let _ = app.reload();
                 notify(&[NotifyState::Ready]);
             }
             () = async { match &mut watchdog { Some(timer) => { timer.tick().await; } None => std::future::pending().await } } => {

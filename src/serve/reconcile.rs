@@ -360,7 +360,8 @@ impl<E: Engine> Controller<E> {
             let applied = self.engine.apply_host(&desired, &step).await;
             failpoint::boundary();
             if let Err(error) = applied {
-                tracing::warn!(action = step.describe(), error = %Chain(&error), "step failed");
+                let code = error.trouble.code;
+                tracing::warn!(code, action = step.describe(), error = %Chain(&error), "image: {}", Chain(&error));
                 *failures += 1;
                 self.tell_image(&seen, None, Some(error.trouble));
                 return Some(Duration::from_secs((5 << (*failures).min(6)).min(300)));

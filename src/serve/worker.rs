@@ -21,6 +21,8 @@ use crate::serve::events::Events;
 use crate::serve::failpoint;
 use crate::serve::teller::Teller;
 
+mod panics;
+
 /// Longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// An editor that ran this long before it ended did not end because of how it was started.
@@ -96,7 +98,7 @@ pub struct Context<E> {
     pub stops: Arc<Semaphore>,
 }
 
-/// One worker; its task is [`Worker::run`].
+/// One worker; its task is `run`.
 pub struct Worker<E> {
     name: WorkspaceName,
     context: Context<E>,
@@ -113,6 +115,7 @@ pub struct Worker<E> {
     serving: u64,
     /// What was wanted at the last look; a change of it ends a pause.
     wanted: Option<Workspace>,
+    panics: u32,
 }
 
 struct Pause {
@@ -144,15 +147,15 @@ impl<E: Engine> Worker<E> {
             pause: None,
             serving: 0,
             wanted: None,
+            panics: 0,
         };
         (worker, handle)
     }
 
     /// Works until the token is cancelled. A step that is under way is finished first, unless it only waits.
-    pub async fn run(mut self) {
-        let token = self.handle.token.clone();
+    async fn work(&mut self, token: &CancellationToken) {
         loop {
-            let pause = self.pass(&token).await;
+            let pause = self.pass(token).await;
             let sleep = async {
                 match pause {
                     Some(pause) => tokio::time::sleep(pause).await,
@@ -236,7 +239,8 @@ impl<E: Engine> Worker<E> {
     fn fail(&mut self, step: &Step, error: crate::host::EngineError) {
         let action = step.describe();
         // The journal shows messages, not fields, unless it is asked for them: say it in both.
-        tracing::warn!(workspace = %self.name, action, error = %Chain(&error), "{}: {}", self.name, Chain(&error));
+        let code = error.trouble.code;
+        tracing::warn!(workspace = %self.name, code, action, error = %Chain(&error), "{}: {}", self.name, Chain(&error));
         self.failures += 1;
         self.pause = Some(Pause {
             until: Instant::now() + backoff(self.failures),
@@ -278,6 +282,7 @@ impl<E: Engine> Worker<E> {
         let begun = Instant::now();
         self.announce(step);
         failpoint::boundary();
+        failpoint::step_of(&self.name);
         let (engine, name) = (self.context.engine.clone(), self.name.clone());
         let (starts, stops) = (self.context.starts.clone(), self.context.stops.clone());
         let work = async {
@@ -409,6 +414,7 @@ impl<E: Engine> Worker<E> {
     fn publish(&mut self, wanted: Option<&Workspace>, seen: &Sighting, plan: &WorkspacePlan) {
         let mut findings = plan.blocked.clone();
         findings.extend(self.pause.as_ref().map(|pause| pause.why.clone()));
+        findings.extend(self.panic_finding());
         let state = state(wanted, &seen.service, seen, plan, self.pause.is_some());
         if let Some(state) = state {
             self.teller.found(state, wanted, findings.first());

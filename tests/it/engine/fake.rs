@@ -229,6 +229,7 @@ impl Engine for FakeEngine {
 
     async fn observe(&self, name: &WorkspaceName, wanted: Option<&Workspace>) -> Sighting {
         let fault = self.call().await;
+        assert!(fault != Some(Fault::Panics), "a fault was asked for");
         if fault == Some(Fault::Hangs) {
             sleep(DEADLINE).await;
         }
@@ -267,6 +268,7 @@ impl Engine for FakeEngine {
     async fn apply(&self, name: &WorkspaceName, step: &Step) -> Result<(), EngineError> {
         self.judge(name, step);
         let fault = self.call().await;
+        assert!(fault != Some(Fault::Panics), "a fault was asked for");
         let words = step.describe();
         let refused = lock(&self.world).refused.contains(&(name.clone(), words.clone()));
         if refused || fault == Some(Fault::Refused) {

@@ -61,6 +61,45 @@ async fn a_call_that_hangs_is_made_good() {
     at_every_call(Fault::Hangs).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_panic_at_any_call_is_made_good() {
+    at_every_call(Fault::Panics).await;
+}
+
+/// A panic was swallowed with its worker: nobody looked after the workspace any more, and its status stayed as it was.
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_panics_is_counted_and_shown_and_nobody_else_notices() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let daemon = host.daemon(config("[workspaces.dan]\n[workspaces.alice]\n"));
+    sleep(LONG).await;
+    let starts = host.world().starts.len();
+    daemon.stop("dan");
+    // Its next two calls: the look, and the look after the pause of a second.
+    {
+        let mut world = host.world();
+        let calls = world.calls;
+        world
+            .faults
+            .extend([(calls + 1, Fault::Panics), (calls + 2, Fault::Panics)]);
+    }
+    sleep(Duration::from_millis(500)).await;
+    let report = daemon.report("dan");
+    assert_eq!(report.findings[0].code, "worker-panicked");
+    assert!(report.findings[0].message.contains("once"), "{:?}", report.findings);
+    assert!(!daemon.controller.busy(&name("dan")), "somebody would wait for nobody");
+    // After one and two seconds.
+    sleep(Duration::from_secs(4)).await;
+    let report = daemon.report("dan");
+    assert_eq!(report.state, State::Stopped);
+    assert!(report.findings[0].message.contains("2 times"), "{:?}", report.findings);
+    assert!(daemon.report("alice").findings.is_empty());
+    assert_eq!(host.world().starts.len(), starts);
+    daemon.assert_as_desired(&host).await;
+}
+
 fn times(host: &Host, line: &str) -> usize {
     host.world().log.iter().filter(|own| own.starts_with(line)).count()
 }

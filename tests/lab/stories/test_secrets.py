@@ -2,71 +2,16 @@
 
 import pytest
 
+from lab.canaries import search
+
 PASSWORD = "canary-password-Zq8RwT41"
 KEY = "canary-key-Lm3XvB92"
 PLANTED = "canary-planted-Hj6NcP57"
-
-# In each place, for each word: prints "place: what" for whatever holds it. Words come on standard input, since this
-# script's own command line and environment are searched too.
-SEARCH = r"""
-import os, pathlib, subprocess, sys
-words = sys.stdin.read().split()
-
-def report(place, content):
-    for word in words:
-        if word.encode() in content:
-            print(f"{word} {place}")
-
-def output(*argv):
-    return subprocess.run(argv, capture_output=True, check=True).stdout
-
-def in_container(pid):
-    return "libpod-payload" in pathlib.Path(f"/proc/{pid}/cgroup").read_text()
-
-report("journal", output("journalctl", "--boot", "--output=export", "--no-pager"))
-report("units", output("systemctl", "show", "--all", "--no-pager", "*"))
-for pid in filter(str.isdigit, os.listdir("/proc")):
-    try:
-        if in_container(pid):
-            continue
-        for what in ("cmdline", "environ"):
-            report(f"process-{what}", pathlib.Path(f"/proc/{pid}/{what}").read_bytes())
-    except (OSError, ValueError):
-        pass
-TREES = {
-    "podman": ["/var/lib/code-server-multi/podman", "/var/lib/code-server-multi/accounts", *map(str, pathlib.Path("/run").glob("csm-*"))],
-    "nginx": ["/var/lib/code-server-multi/nginx", "/var/log/nginx", "/run/nginx", "/var/lib/nginx"],
-    "state": ["/var/lib/code-server-multi/intent", "/var/lib/code-server-multi/passwords", "/var/lib/code-server-multi-gateway"],
-    "run": ["/run/systemd", "/run/code-server-multi", "/tmp", "/var/tmp", "/root"],
-    "core": ["/var/lib/systemd/coredump", "/var/crash"],
-    "home": ["/var/lib/vscode"],
-}
-for place, tops in TREES.items():
-    for top in tops:
-        for directory, below, names in os.walk(top):
-            # Shown through mounts: the image store, and homes that are searched where they lie.
-            below[:] = [name for name in below if not os.path.ismount(os.path.join(directory, name))]
-            for name in names:
-                path = os.path.join(directory, name)
-                if os.path.isfile(path) and not os.path.islink(path):
-                    with open(path, "rb") as file:
-                        report(f"{place} {path}", file.read())
-for path in pathlib.Path("/").glob("core*"):
-    if path.is_file():
-        report(f"core {path}", path.read_bytes())
-"""
-
 
 def CONFIGURE(product):
     product.passwords["dan"] = PASSWORD
     product.host.put("/etc/lab/secrets/key", KEY + "\n", 0o600)
     product.config["workspaces"]["dan"]["secret_environment"] = {"LAB_KEY": "/etc/lab/secrets/key"}
-
-
-def search(host, *words):
-    host.put("/etc/lab/search.py", SEARCH)
-    found = host.run("python3", "/etc/lab/search.py", input="\n".join(words), timeout=120).stdout.splitlines()
-    return [line.split(" ", 1) for line in found]
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,8 @@ pub enum Fault {
     Late,
     /// Nothing happens for as long as the call may take.
     Hangs,
+    /// Whoever calls for a workspace panics; of the other calls it is an error.
+    Panics,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -1,0 +1,98 @@
+"""People at work, whom nothing that happens to the daemon or to somebody else's workspace may concern."""
+
+import threading
+import time
+
+# A fault of one person delays nobody else's request by more (I7).
+MOST_DELAY = 1.0
+# Between two requests of somebody who is at work.
+EVERY = 0.1
+# A request passes this many processes; each may be kept waiting by a busy machine as long as a thread of ours is.
+PASSED = 4
+
+
+class Bystanders:
+    """Each has an open editor window, and a browser that asks for something all the time. The caller closes them."""
+
+    def __init__(self, product, *names):
+        self.product, self.names = product, names
+        self.clients = {name: product.visitor(name) for name in names}
+        self.windows = {name: product.session(client) for name, client in self.clients.items()}
+        self.pids = product.main_pids(*names)
+        self._metronome = _Metronome()
+        self._asking = {name: _Asking(product.same_visitor(client)) for name, client in self.clients.items()}
+
+    def check(self, most_delay=MOST_DELAY):
+        """The windows are open, the same processes serve them, and every request since the last check was answered."""
+        for name, window in self.windows.items():
+            assert window.is_alive(), f"{name}'s window is gone: {window.ended or 'no answer to a ping'}"
+        pids = self.product.main_pids(*self.names)
+        assert pids == self.pids, f"stopped under somebody at work: {self.pids} became {pids}"
+        late = self._metronome.since()
+        for name, asking in self._asking.items():
+            codes, longest = asking.since()
+            assert codes == {200}, f"{name}'s requests were answered {codes}"
+            allowed = most_delay + PASSED * late
+            assert longest <= allowed, f"{name} waited {longest:.2f} s for an answer; {allowed:.2f} s are allowed"
+
+    def close(self):
+        for one in (self._metronome, *self._asking.values(), *self.clients.values()):
+            one.close()
+        for window in self.windows.values():
+            window.__exit__()
+
+
+class _Asking:
+    """Asks for the editor's health again and again, on a connection of its own."""
+
+    def __init__(self, client):
+        self._client, self._answers, self._end = client, [], threading.Event()
+        self._thread = threading.Thread(target=self._ask, daemon=True)
+        self._thread.start()
+
+    def _ask(self):
+        while not self._end.wait(EVERY):
+            begun = time.monotonic()
+            try:
+                code = self._client.get("/healthz").status_code
+            except Exception as error:
+                code = repr(error)
+            self._answers.append((code, time.monotonic() - begun))
+
+    def since(self):
+        """Codes and the longest wait since this was asked last; waits for an answer to what is asked from now on."""
+        end, before = time.monotonic() + 20, len(self._answers)
+        while len(self._answers) < before + 2 and time.monotonic() < end:
+            time.sleep(0.02)
+        answers, self._answers = self._answers, []
+        assert answers, "no request was answered in 20 s"
+        return {code for code, _ in answers}, max(took for _, took in answers)
+
+    def close(self):
+        self._end.set()
+        self._thread.join(25)
+        self._client.close()
+
+
+class _Metronome:
+    """How late somebody is who does nothing but sleep: what the machine itself keeps people waiting."""
+
+    def __init__(self):
+        self._late, self._end = 0.0, threading.Event()
+        self._thread = threading.Thread(target=self._tick, daemon=True)
+        self._thread.start()
+
+    def _tick(self):
+        while True:
+            begun = time.monotonic()
+            if self._end.wait(0.02):
+                return
+            self._late = max(self._late, time.monotonic() - begun - 0.02)
+
+    def since(self):
+        late, self._late = self._late, 0.0
+        return late
+
+    def close(self):
+        self._end.set()
+        self._thread.join()
