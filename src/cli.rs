@@ -14,8 +14,10 @@ pub mod doctor;
 pub mod error;
 pub mod events;
 pub mod lifecycle;
+pub mod manual;
 pub mod password;
 pub mod report;
+pub mod scaffold;
 pub mod status;
 pub mod text;
 
@@ -25,11 +27,12 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 
 use crate::api;
-use crate::cli::args::Verb;
+use crate::cli::args::{ConfigVerb, Verb};
 use crate::cli::client::Client;
 use crate::cli::error::CliError;
 use crate::cli::lifecycle::Action;
 use crate::cli::text::Look;
+use crate::model::config;
 
 /// How a verb ended that has already said everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,7 +128,11 @@ pub async fn run(verb: Verb, socket: PathBuf, screen: &Screen) -> Result<Outcome
         }
         Verb::Doctor(path) => return doctor::run(screen, &path.config).await,
         Verb::Version => return report::version(&client, screen).await,
-        Verb::CheckConfig { file } => return check::run(screen, &file),
+        Verb::CheckConfig { file } | Verb::Config(ConfigVerb::Check { file }) => return check::run(screen, &file),
+        Verb::Config(ConfigVerb::Schema) => screen.print(config::schema::COMMITTED)?,
+        Verb::Scaffold { name, only, path } => return scaffold::run(&client, screen, &name, &path.config, only).await,
+        Verb::Completions { shell } => return manual::completions(screen, shell),
+        Verb::Man { directory } => return manual::write(&directory),
     }
     Ok(Outcome::Done)
 }

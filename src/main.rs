@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use code_server_multi::cli::args::{Arguments, Command, Service};
+use clap::FromArgMatches as _;
+use code_server_multi::cli::args::{Arguments, Command, Service, groups};
 use code_server_multi::cli::error::{CliError, Kind};
 use code_server_multi::cli::{self, Outcome, Screen};
 use code_server_multi::serve;
@@ -11,7 +11,8 @@ use code_server_multi::serve::daemon::{self, DaemonError, DaemonOptions};
 use code_server_multi::serve::gateway;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let matches = groups::command().get_matches();
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let screen = Screen::new(arguments.json);
     let result = begin_log(&arguments).and_then(|()| run(arguments, &screen));
     let error = match result {

@@ -124,25 +124,10 @@ fn documents_name_paths_that_exist() {
 }
 
 #[test]
-fn every_key_is_documented() {
-    let text = std::fs::read_to_string(root().join("docs/configuration.md")).unwrap();
-    assert_none(&documents::keys(
-        &text,
-        &code_server_multi::model::config::keys::SECTIONS,
-    ));
-}
-
-#[test]
 fn examples_of_whole_configurations_are_right() {
     let all = files();
     let documents = all.iter().filter(|file| file.is("md"));
     assert_none(&documents.flat_map(documents::examples).collect::<Vec<_>>());
-}
-
-#[test]
-fn documented_defaults_are_the_defaults() {
-    let text = std::fs::read_to_string(root().join("docs/configuration.md")).unwrap();
-    assert_none(&documents::defaults(&text));
 }
 
 #[test]

@@ -1,10 +1,13 @@
 //! The command line as it was typed. Parsing checks, and does nothing else.
 
+pub mod groups;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::api;
+use crate::cli::scaffold::Part;
 use crate::model::config;
 use crate::model::names::WorkspaceName;
 
@@ -125,8 +128,38 @@ pub enum Verb {
     Doctor(ConfigPath),
     /// Show the versions of this program and of the daemon
     Version,
-    /// Check a configuration file
+    /// Check a configuration file, or describe what it may hold
+    #[command(subcommand)]
+    Config(ConfigVerb),
+    /// Check a configuration file; short for `csm config check`
     CheckConfig { file: PathBuf },
+    /// Show what to write and to run for a new workspace, and a password for it
+    ///
+    /// Prints the section of config.toml, the lines of configuration.nix, the commands that make the account, and what to
+    /// do with the password. Writes nothing anywhere. The password goes to standard error, so that it does not get into a
+    /// file or a repository with the rest; with --only there is none.
+    Scaffold {
+        #[arg(value_parser = WorkspaceName::parse)]
+        name: WorkspaceName,
+        /// Print this part alone, ready to be piped to where it belongs
+        #[arg(long, value_name = "PART")]
+        only: Option<Part>,
+        #[command(flatten)]
+        path: ConfigPath,
+    },
+    /// Print completions for a shell, as in `source <(csm completions bash)`
+    Completions { shell: clap_complete::Shell },
+    /// Write the manual pages into a directory (packages do)
+    #[command(hide = true)]
+    Man { directory: PathBuf },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigVerb {
+    /// Check a configuration file: every problem at once, each with its key
+    Check { file: PathBuf },
+    /// Print the JSON Schema of the configuration file
+    Schema,
 }
 
 #[derive(Debug, Args)]

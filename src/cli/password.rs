@@ -158,7 +158,7 @@ fn checked(password: Zeroizing<Vec<u8>>) -> Result<Zeroizing<Vec<u8>>, CliError>
     }
 }
 
-fn fill(bytes: &mut [u8]) -> Result<(), CliError> {
+pub(super) fn fill(bytes: &mut [u8]) -> Result<(), CliError> {
     getrandom::fill(bytes).map_err(|source| CliError::Machine {
         doing: "get random bytes",
         source: source.into(),
@@ -166,7 +166,7 @@ fn fill(bytes: &mut [u8]) -> Result<(), CliError> {
 }
 
 /// 20 characters of 31: 99 bits.
-fn random(mut fill: impl FnMut(&mut [u8]) -> Result<(), CliError>) -> Result<Zeroizing<Vec<u8>>, CliError> {
+pub(super) fn random(mut fill: impl FnMut(&mut [u8]) -> Result<(), CliError>) -> Result<Zeroizing<Vec<u8>>, CliError> {
     let mut password = Zeroizing::new(Vec::with_capacity(GROUPS * (GROUP + 1)));
     let mut taken = 0;
     let mut bytes = Zeroizing::new([0; 32]);

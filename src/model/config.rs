@@ -5,6 +5,7 @@ mod build;
 mod document;
 pub mod keys;
 mod rules;
+pub mod schema;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -79,6 +80,17 @@ pub struct Config {
     pub nginx: Nginx,
     pub gateway: Gateway,
     pub workspaces: BTreeMap<WorkspaceName, WorkspaceConfig>,
+}
+
+impl Config {
+    /// Where visitors find a workspace.
+    pub fn url(&self, name: &WorkspaceName) -> String {
+        let host = HostName::of_workspace(name, &self.domain);
+        match self.nginx.public_port {
+            443 => format!("https://{host}/"),
+            port => format!("https://{host}:{port}/"),
+        }
+    }
 }
 
 /// What runs after the machine has booted.

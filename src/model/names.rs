@@ -16,7 +16,7 @@ pub struct NameError {
 /// Longest workspace name: `csm-NAME` must stay below the 32 characters of a Linux account name (useradd(8)).
 pub const WORKSPACE_NAME_MAX: usize = 27;
 
-const RESERVED: [&str; 5] = ["admin", "portal", "www", "api", "auth"];
+pub const RESERVED: [&str; 5] = ["admin", "portal", "www", "api", "auth"];
 
 macro_rules! checked_name {
     ($(#[$doc:meta])* $name:ident, $check:path) => {

@@ -225,14 +225,13 @@ impl<E: Engine> App<E> {
         if let Some(trouble) = self.nginx.borrow().culprits.get(name) {
             findings.push(finding(trouble));
         }
-        let host = HostName::of_workspace(name, &config.domain);
         let limits = wanted
             .map(|workspace| workspace.limits.clone())
             .or_else(|| report.running.as_ref().map(|running| running.live.limits.clone()));
         let intent = wanted.map(|workspace| workspace.intent.clone());
         api::WorkspaceStatus {
             name: name.to_string(),
-            url: url(&host, config.nginx.public_port),
+            url: config.url(name),
             state: report.state,
             busy: self.controller.busy(name),
             since: report.since.to_string(),
@@ -339,13 +338,5 @@ fn wire_limits(limits: &config::Limits) -> api::LimitsStatus {
         cpu_quota_usec: limits.cpu_quota_usec,
         cpu_weight: limits.cpu_weight,
         tasks_max: limits.tasks_max,
-    }
-}
-
-fn url(host: &HostName, port: u16) -> String {
-    if port == 443 {
-        format!("https://{host}/")
-    } else {
-        format!("https://{host}:{port}/")
     }
 }

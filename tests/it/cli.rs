@@ -6,7 +6,7 @@
     reason = "a test that can't go on has failed"
 )]
 
-mod fake;
+pub mod fake;
 mod lifecycle;
 mod live;
 mod password;

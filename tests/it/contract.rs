@@ -1,6 +1,8 @@
 //! What others build on, made from the code and kept beside it: the committed copies are what the code says.
 
 mod api;
+mod cli;
+mod config;
 
 use std::path::Path;
 
@@ -14,9 +16,13 @@ fn assert_fresh(path: &str, made: &str) {
     if std::env::var_os("INSTA_UPDATE").is_some_and(|update| update == "always") {
         std::fs::write(&file, made).unwrap();
     }
-    let committed = std::fs::read_to_string(&file).unwrap_or_default();
+    let committed = read(path);
     assert!(
         committed == made,
         "{path} is not what the code says; renew it, then read the difference: {RENEW}"
     );
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap_or_default()
 }

@@ -46,31 +46,6 @@ pub fn paths(file: &File, exists: &dyn Fn(&str) -> bool) -> Vec<String> {
         .collect()
 }
 
-/// Each key stands in the table below its section's heading, and no other does.
-pub fn keys(text: &str, sections: &[(&str, &[&str])]) -> Vec<String> {
-    let mut complaints = Vec::new();
-    for (section, keys) in sections {
-        let heading = if section.is_empty() {
-            "## Top level".to_owned()
-        } else {
-            format!("## `[{section}]`")
-        };
-        let body = text
-            .split_once(&format!("{heading}\n"))
-            .map_or("", |(_, rest)| rest.split("\n## ").next().unwrap_or(""));
-        let rows: Vec<&str> = body
-            .lines()
-            .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
-            .map(|(key, _)| key)
-            .collect();
-        let missing = keys.iter().filter(|key| !rows.contains(key));
-        complaints.extend(missing.map(|key| format!("{heading}: {key} is missing")));
-        let unknown = rows.iter().filter(|row| !keys.contains(row));
-        complaints.extend(unknown.map(|row| format!("{heading}: there is no key {row}")));
-    }
-    complaints
-}
-
 /// What the NixOS module writes: right configurations, in which every key occurs, and a row for each key in its document.
 pub fn written_keys(written: &[&File], document: &str, sections: &[(&str, &[&str])]) -> Vec<String> {
     let mut complaints: Vec<String> = written
@@ -124,29 +99,6 @@ pub fn examples(file: &File) -> Vec<String> {
         .collect()
 }
 
-/// The example with everything at its default means the same as the one with nothing but what is needed.
-pub fn defaults(text: &str) -> Vec<String> {
-    let block = |heading: &str| text.split_once(heading).and_then(|(_, rest)| toml_blocks(rest).next());
-    let (Some(least), Some(all)) = (block("## The least\n"), block("## Everything at its default\n")) else {
-        return vec!["the two examples are not there".to_owned()];
-    };
-    let missing = config::keys::SECTIONS
-        .iter()
-        .flat_map(|(_, keys)| keys.iter())
-        .filter(|key| !all.contains(*key));
-    let mut complaints: Vec<String> = missing
-        .map(|key| format!("{key} is not shown with its default"))
-        .collect();
-    // Some keys have no default, so the example shows them as comments.
-    if config::parse(least) != config::parse(all) {
-        complaints.push(format!(
-            "the defaults shown are not the defaults: {:?}",
-            config::parse(all)
-        ));
-    }
-    complaints
-}
-
 fn toml_blocks(text: &str) -> impl Iterator<Item = &str> {
     text.split("```toml\n")
         .skip(1)
@@ -179,19 +131,6 @@ mod tests {
     }
 
     #[test]
-    fn a_forgotten_key_is_caught() {
-        let sections: [(&str, &[&str]); 2] = [("", &["domain"]), ("nginx", &["unit", "group"])];
-        let good = "## Top level\n\n| `domain` | x |\n\n## `[nginx]`\n\n| `unit` | x |\n| `group` | x |\n\n## More\n";
-        assert_eq!(keys(good, &sections), Vec::<String>::new());
-        assert_eq!(
-            keys(&good.replace("| `group` | x |\n", ""), &sections),
-            ["## `[nginx]`: group is missing"]
-        );
-        assert_eq!(keys(&good.replace("`group`", "`groups`"), &sections).len(), 2);
-        assert_eq!(keys("", &sections).len(), 3);
-    }
-
-    #[test]
     fn a_key_that_no_module_writes_is_caught() {
         let sections: [(&str, &[&str]); 2] = [("", &["domain", "workspaces"]), ("workspaces.NAME", &["port"])];
         let whole = File::sample(
@@ -215,27 +154,5 @@ mod tests {
         let wrong = |text: &str| examples(&File::sample("docs/x.md", text)).len();
         assert_eq!(wrong("```toml\ndomain = \"code.example.org\"\n```\n"), 2);
         assert_eq!(wrong("```toml\n[workspaces.dan]\nport = 1\n```\n"), 0);
-    }
-
-    #[test]
-    fn wrong_defaults_are_caught() {
-        assert_eq!(defaults("").len(), 1);
-        let least = "domain = 'a.example'\nnginx = { certificate = '/c/c', certificate_key = '/c/k' }\n";
-        let page = |all: &str| {
-            format!("## The least\n```toml\n{least}\n```\n## Everything at its default\n```toml\n{all}\n```\n")
-        };
-        let every: Vec<String> = config::keys::SECTIONS
-            .iter()
-            .flat_map(|(_, keys)| keys.iter())
-            .map(|key| format!("# {key}"))
-            .collect();
-        let every = format!("{least}{}", every.join("\n"));
-        assert_eq!(defaults(&page(&every)), Vec::<String>::new());
-        assert_eq!(defaults(&page(&format!("start_on_boot = 'never'\n{every}"))).len(), 1);
-        assert!(
-            defaults(&page(least))
-                .iter()
-                .any(|complaint| complaint.starts_with("tasks_max is not shown"))
-        );
     }
 }

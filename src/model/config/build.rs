@@ -9,20 +9,22 @@ use toml::de::DeTable;
 
 use crate::model::config::document::{Document, Echo, Reported, Section, Wrong, kind};
 use crate::model::config::workspace::{self, Settings, Taken};
-use crate::model::config::{Config, Gateway, Image, Nginx, Pull, StartOnBoot, WorkspaceConfig, keys, rules, values};
+use crate::model::config::{Config, Gateway, Image, Nginx, Pull, StartOnBoot, WorkspaceConfig, rules, schema, values};
 use crate::model::names::{ImageRef, WorkspaceName};
 
-const WORKSPACE_BASE: &str = "/var/lib/vscode";
-const NGINX_UNIT: &str = "nginx.service";
-const NGINX_GROUP: &str = "nginx";
-const HTTPS: u16 = 443;
+pub(super) const WORKSPACE_BASE: &str = "/var/lib/vscode";
+pub(super) const NGINX_UNIT: &str = "nginx.service";
+pub(super) const NGINX_GROUP: &str = "nginx";
+pub(super) const HTTPS: u16 = 443;
+pub(super) const START_ON_BOOT: StartOnBoot = StartOnBoot::AsItWas;
+pub(super) const PULL: Pull = Pull::Never;
 const SESSION_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 /// The tag that the archive of this release holds.
-const IMAGE: &str = concat!("localhost/code-server-multi/workspace:", env!("CARGO_PKG_VERSION"));
+pub(super) const IMAGE: &str = concat!("localhost/code-server-multi/workspace:", env!("CARGO_PKG_VERSION"));
 
 /// The whole file. Every section is read to its end, whatever was wrong in those before.
 pub(super) fn config(document: &mut Document<'_>, table: &DeTable<'_>) -> Result<Config, Reported> {
-    let top = Section::root(document, table, keys::TOP);
+    let top = Section::root(document, table, schema::TOP);
     let domain = top.require(document, "domain", "code.example.org", values::domain);
     let workspace_base = read_workspace_base(document, &top);
     let base = workspace_base.as_deref().ok();
@@ -34,7 +36,7 @@ pub(super) fn config(document: &mut Document<'_>, table: &DeTable<'_>) -> Result
     Ok(Config {
         domain: domain?,
         workspace_base: workspace_base?,
-        start_on_boot: start_on_boot?.unwrap_or(StartOnBoot::AsItWas),
+        start_on_boot: start_on_boot?.unwrap_or(START_ON_BOOT),
         image: image?,
         nginx: nginx?,
         gateway: gateway?,
@@ -52,7 +54,7 @@ fn read_workspace_base(document: &mut Document<'_>, top: &Section<'_, '_>) -> Re
 }
 
 fn read_image(document: &mut Document<'_>, top: &Section<'_, '_>, base: Option<&Path>) -> Result<Image, Reported> {
-    let section = top.section(document, "image", keys::IMAGE);
+    let section = top.section(document, "image", schema::IMAGE);
     let name = section.read(document, "name", values::image);
     let archive = section.read(document, "archive", |value| {
         let example = "/var/lib/images/workspace.tar";
@@ -76,7 +78,7 @@ fn read_image(document: &mut Document<'_>, top: &Section<'_, '_>, base: Option<&
     Ok(Image {
         name: name?,
         archive: archive?,
-        pull: pull?.unwrap_or(Pull::Never),
+        pull: pull?.unwrap_or(PULL),
     })
 }
 
@@ -92,7 +94,7 @@ fn names_registry(name: &ImageRef) -> bool {
 }
 
 fn read_nginx(document: &mut Document<'_>, top: &Section<'_, '_>, base: Option<&Path>) -> Result<Nginx, Reported> {
-    let section = top.section(document, "nginx", keys::NGINX);
+    let section = top.section(document, "nginx", schema::NGINX);
     let snippet_dir = section.read(document, "snippet_dir", |value| {
         let path = values::path(value, rules::SNIPPET_DIR)?;
         rules::snippet_dir(&path, base)?;
@@ -126,13 +128,16 @@ fn read_nginx(document: &mut Document<'_>, top: &Section<'_, '_>, base: Option<&
     })
 }
 
-fn read_listen(document: &mut Document<'_>, section: &Section<'_, '_>) -> Result<Vec<SocketAddr>, Reported> {
-    let everywhere = [
+pub(super) fn everywhere() -> [SocketAddr; 2] {
+    [
         SocketAddr::from((Ipv4Addr::UNSPECIFIED, HTTPS)),
         SocketAddr::from((Ipv6Addr::UNSPECIFIED, HTTPS)),
-    ];
+    ]
+}
+
+fn read_listen(document: &mut Document<'_>, section: &Section<'_, '_>) -> Result<Vec<SocketAddr>, Reported> {
     let Some(value) = section.value("listen") else {
-        return Ok(everywhere.to_vec());
+        return Ok(everywhere().to_vec());
     };
     let hint = "write for example [\"0.0.0.0:443\", \"[::]:443\"], or leave it out for both";
     let Some(array) = value.get_ref().as_array() else {
@@ -164,8 +169,13 @@ fn read_listen(document: &mut Document<'_>, section: &Section<'_, '_>) -> Result
     if right { Ok(addresses) } else { Err(Reported) }
 }
 
+/// As the file would say it.
+pub(super) fn session_lifetime() -> String {
+    format!("{}h", SESSION_LIFETIME.as_secs() / 3600)
+}
+
 fn read_gateway(document: &mut Document<'_>, top: &Section<'_, '_>) -> Result<Gateway, Reported> {
-    let section = top.section(document, "gateway", keys::GATEWAY);
+    let section = top.section(document, "gateway", schema::GATEWAY);
     let lifetime = section.read(document, "session_lifetime", values::duration);
     Ok(Gateway {
         session_lifetime: lifetime?.unwrap_or(SESSION_LIFETIME),
@@ -178,7 +188,7 @@ fn read_workspaces(
     base: Option<&Path>,
     nginx: Option<&Nginx>,
 ) -> Result<BTreeMap<WorkspaceName, WorkspaceConfig>, Reported> {
-    let section = top.section(document, "defaults", keys::DEFAULTS);
+    let section = top.section(document, "defaults", schema::DEFAULTS);
     let defaults = Settings::read(document, &section, base);
     // Settles whether the defaults fit each other, once, instead of in every workspace that has them.
     let settled = defaults.limits(document, &section, &Settings::none());
@@ -190,7 +200,7 @@ fn read_workspaces(
             let hint = "rename it, for example [workspaces.dan]";
             document.report(path.clone(), None, Wrong::new(error.rule, hint))
         });
-        let section = Section::of(document, path, Some(value), keys::WORKSPACE);
+        let section = Section::of(document, path, Some(value), schema::WORKSPACE);
         match workspace::read(document, &section, name, &defaults, base, &mut taken) {
             Ok((name, workspace)) => {
                 all.insert(name, workspace);

@@ -246,8 +246,9 @@ fn table<'t, 'i>(document: &mut Document<'_>, path: &str, value: Option<&'t Valu
     }
 }
 
-fn echo(key: &str) -> Echo {
-    if keys::SECRET.contains(&key) {
+/// Whether problems may repeat the value of a key, or of what is in the table under it.
+pub(super) fn echo(key: &str) -> Echo {
+    if keys::HIDDEN.contains(&key) {
         Echo::Hidden
     } else {
         Echo::Shown

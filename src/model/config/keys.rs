@@ -1,52 +1,6 @@
-//! Every key there is, by section, and the hint for one that there isn't.
+//! Every key there is, by section, which of them hold secrets by mistake, and the hint for one that there isn't.
 
-pub(super) const TOP: &[&str] = &[
-    "domain",
-    "workspace_base",
-    "start_on_boot",
-    "image",
-    "nginx",
-    "gateway",
-    "defaults",
-    "workspaces",
-];
-pub(super) const IMAGE: &[&str] = &["name", "archive", "pull"];
-pub(super) const NGINX: &[&str] = &[
-    "snippet_dir",
-    "unit",
-    "group",
-    "listen",
-    "public_port",
-    "certificate",
-    "certificate_key",
-];
-pub(super) const GATEWAY: &[&str] = &["session_lifetime"];
-pub(super) const DEFAULTS: &[&str] = &[
-    "memory_limit",
-    "memory_soft_limit",
-    "memory_low",
-    "cpu_limit",
-    "cpu_weight",
-    "tasks_max",
-    "environment",
-    "secret_environment",
-    "apply",
-];
-pub(super) const WORKSPACE: &[&str] = &[
-    "account",
-    "password_file",
-    "port",
-    "memory_limit",
-    "memory_soft_limit",
-    "memory_low",
-    "cpu_limit",
-    "cpu_weight",
-    "tasks_max",
-    "environment",
-    "secret_environment",
-    "apply",
-    "enabled",
-];
+use crate::model::config::schema::{DEFAULTS, GATEWAY, IMAGE, NGINX, TOP, WORKSPACE};
 
 /// Sections with their keys, the top level first; `NAME` stands for a workspace's name.
 pub const SECTIONS: [(&str, &[&str]); 6] = [
@@ -58,8 +12,8 @@ pub const SECTIONS: [(&str, &[&str]); 6] = [
     ("workspaces.NAME", WORKSPACE),
 ];
 
-/// Keys of paths where a secret itself gets pasted by mistake.
-pub(super) const SECRET: [&str; 2] = ["password_file", "certificate_key"];
+/// Keys whose values no message repeats: where a secret itself gets pasted by mistake.
+pub const HIDDEN: [&str; 4] = ["password_file", "certificate_key", "environment", "secret_environment"];
 
 /// What people write for a key, where the words are too far apart to be found by likeness.
 const ALIASES: [(&str, &str); 10] = [

@@ -14,21 +14,32 @@ use crate::model::size::{self, SizeError};
 /// Below this code-server does not get through its start.
 pub(super) const MEMORY_LIMIT_MIN: u64 = 256 << 20;
 /// Below this the editor is slowed down before anybody opens a file.
-const MEMORY_SOFT_LIMIT_MIN: u64 = 128 << 20;
+pub(super) const MEMORY_SOFT_LIMIT_MIN: u64 = 128 << 20;
 const MEMORY_MAX: u64 = 64 << 40;
 /// A tenth of a core: with less the editor misses its own time limits.
-const CPU_MIN_USEC: u64 = size::CORE_USEC / 10;
-const CPU_MAX_USEC: u64 = 1024 * size::CORE_USEC;
+pub(super) const CPU_MIN_USEC: u64 = size::CORE_USEC / 10;
+pub(super) const CPU_MAX_USEC: u64 = 1024 * size::CORE_USEC;
 /// code-server with one terminal has about 60 threads.
-const TASKS_MIN: u64 = 128;
+pub(super) const TASKS_MIN: u64 = 128;
 /// Linux's own upper bound of process ids (`proc_sys_kernel(5)`).
-const TASKS_MAX: u64 = 4_194_304;
+pub(super) const TASKS_MAX: u64 = 4_194_304;
+pub(super) const CPU_WEIGHT_MAX: u64 = 10_000;
+/// A port that an unprivileged server may have.
+pub(super) const HIGH_PORT_MIN: u16 = 1024;
 const SESSION_MIN: Duration = Duration::from_secs(5 * 60);
 const SESSION_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// A domain leaves room for the longest label in front of it: 253 - 63 - 1.
-const DOMAIN_MAX: usize = 189;
-const PATH_MAX: usize = 1024;
-const ENVIRONMENT_VALUE_MAX: usize = 32 * 1024;
+pub(super) const DOMAIN_MAX: usize = 189;
+pub(super) const PATH_MAX: usize = 1024;
+pub(super) const ENVIRONMENT_VALUE_MAX: usize = 32 * 1024;
+
+pub(super) const START_ON_BOOT: [(&str, StartOnBoot); 3] = [
+    ("as-it-was", StartOnBoot::AsItWas),
+    ("always", StartOnBoot::Always),
+    ("never", StartOnBoot::Never),
+];
+pub(super) const PULL: [(&str, Pull); 2] = [("never", Pull::Never), ("missing", Pull::Missing)];
+pub(super) const APPLY: [(&str, Apply); 2] = [("pending", Apply::Pending), ("now", Apply::Now)];
 
 fn text<'v>(value: &'v DeValue<'_>, example: &str) -> Result<&'v str, Wrong> {
     let hint = || format!("write for example \"{example}\"");
@@ -83,22 +94,15 @@ fn choice<T: Copy>(value: &DeValue<'_>, choices: &[(&str, T)]) -> Result<T, Wron
 }
 
 pub(super) fn start_on_boot(value: &DeValue<'_>) -> Result<StartOnBoot, Wrong> {
-    choice(
-        value,
-        &[
-            ("as-it-was", StartOnBoot::AsItWas),
-            ("always", StartOnBoot::Always),
-            ("never", StartOnBoot::Never),
-        ],
-    )
+    choice(value, &START_ON_BOOT)
 }
 
 pub(super) fn pull(value: &DeValue<'_>) -> Result<Pull, Wrong> {
-    choice(value, &[("never", Pull::Never), ("missing", Pull::Missing)])
+    choice(value, &PULL)
 }
 
 pub(super) fn apply(value: &DeValue<'_>) -> Result<Apply, Wrong> {
-    choice(value, &[("pending", Apply::Pending), ("now", Apply::Now)])
+    choice(value, &APPLY)
 }
 
 fn bytes(value: &DeValue<'_>, least: u64, example: &str) -> Result<u64, Wrong> {
@@ -166,16 +170,20 @@ pub(super) fn cores(value: &DeValue<'_>) -> Result<u64, Wrong> {
 }
 
 pub(super) fn cpu_weight(value: &DeValue<'_>) -> Result<u64, Wrong> {
-    within(whole(value, "100")?, 1, 10_000, "100, which is everybody's share")
+    within(
+        whole(value, "100")?,
+        1,
+        CPU_WEIGHT_MAX,
+        "100, which is everybody's share",
+    )
 }
 
 pub(super) fn tasks_max(value: &DeValue<'_>) -> Result<u64, Wrong> {
     within(whole(value, "4096")?, TASKS_MIN, TASKS_MAX, "4096")
 }
 
-/// A port that an unprivileged server may have.
 pub(super) fn high_port(value: &DeValue<'_>) -> Result<u16, Wrong> {
-    port(value, 1024, "8443")
+    port(value, HIGH_PORT_MIN, "8443")
 }
 
 pub(super) fn public_port(value: &DeValue<'_>) -> Result<u16, Wrong> {

@@ -4,17 +4,19 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::model::config::document::{Document, Echo, Read, Reported, Section, Wrong};
+use crate::model::config::document::{Document, Read, Reported, Section, Wrong, echo};
 use crate::model::config::{Apply, Limits, WorkspaceConfig, rules, values};
 use crate::model::names::{AccountName, VariableName, WorkspaceName};
 use crate::model::size;
 
-const MEMORY_LIMIT: u64 = 3 << 30;
-const MEMORY_LOW: u64 = 0;
-const CPU_LIMIT_USEC: u64 = size::CORE_USEC * 3 / 2;
-const CPU_WEIGHT: u64 = 100;
+pub(super) const MEMORY_LIMIT: u64 = 3 << 30;
+pub(super) const MEMORY_LOW: u64 = 0;
+pub(super) const CPU_LIMIT_USEC: u64 = size::CORE_USEC * 3 / 2;
+pub(super) const CPU_WEIGHT: u64 = 100;
 /// Above any build we know of, below what makes a fork bomb felt next door.
-const TASKS_MAX: u64 = 4096;
+pub(super) const TASKS_MAX: u64 = 4096;
+pub(super) const APPLY: Apply = Apply::Pending;
+pub(super) const ENABLED: bool = true;
 
 /// What `[defaults]` and a workspace both may set.
 pub(super) struct Settings {
@@ -169,8 +171,8 @@ pub(super) fn read(
         limits: limits?,
         environment,
         secret_environment,
-        apply: pick(own.apply, defaults.apply, Apply::Pending)?,
-        enabled: enabled?.unwrap_or(true),
+        apply: pick(own.apply, defaults.apply, APPLY)?,
+        enabled: enabled?.unwrap_or(ENABLED),
     };
     Ok((name?, workspace))
 }
@@ -231,15 +233,14 @@ fn variables(
     let mut all = BTreeMap::new();
     for (path, text, value) in section.entries(document, "environment") {
         let name = variable(document, &path, text);
-        // People put keys here by mistake, so a value is never repeated.
-        let value = document.read(&path, Some(value), Echo::Hidden, values::environment);
+        let value = document.read(&path, Some(value), echo("environment"), values::environment);
         if let (Some(name), Ok(Some(value))) = (name, value) {
             all.insert(name, Variable::Text(value));
         }
     }
     for (path, text, value) in section.entries(document, "secret_environment") {
         let name = variable(document, &path, text);
-        let file = document.read(&path, Some(value), Echo::Hidden, |value| {
+        let file = document.read(&path, Some(value), echo("secret_environment"), |value| {
             let file = values::path(value, "/run/secrets/api-key")?;
             rules::secret(&file, base)?;
             Ok(file)

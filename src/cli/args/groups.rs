@@ -1,0 +1,72 @@
+//! The verbs by what they are for, as `csm help` lists them.
+
+use clap::{Command, CommandFactory as _};
+
+use crate::cli::args::Arguments;
+
+/// Every verb that is not hidden stands in one group.
+const GROUPS: &[(&str, &[&str])] = &[
+    (
+        "Workspaces",
+        &["status", "start", "stop", "restart", "logs", "events", "test"],
+    ),
+    ("People", &["scaffold", "password"]),
+    ("Configuration", &["config", "check-config", "plan", "reload"]),
+    ("This machine", &["doctor", "version", "completions"]),
+    ("Services, which systemd starts", &["daemon", "gateway"]),
+];
+
+/// Exit codes and what they mean; `main` gives them.
+pub const EXIT: [(&str, &str); 4] = [
+    ("0", "all went well"),
+    ("1", "something failed"),
+    ("2", "the usage or the configuration is wrong"),
+    ("3", "the daemon can't be reached"),
+];
+
+/// The tree of arguments, with the verbs of its help in groups.
+pub fn command() -> Command {
+    let command = Arguments::command();
+    let verbs = listed(&command);
+    let exit = EXIT.map(|(code, meaning)| format!("{code} {meaning}")).join(", ");
+    command
+        .help_template(format!(
+            "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{verbs}Options:\n{{options}}{{after-help}}"
+        ))
+        .after_help(format!("`csm help VERB` says more of one.\nExit codes: {exit}."))
+}
+
+fn listed(command: &Command) -> String {
+    let all = GROUPS.iter().flat_map(|(_, verbs)| verbs.iter());
+    let width = all.map(|verb| verb.len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for (group, verbs) in GROUPS {
+        text.push_str(&format!("{group}:\n"));
+        for verb in *verbs {
+            let about = command.find_subcommand(verb).and_then(Command::get_about);
+            let about = about.map(ToString::to_string).unwrap_or_default();
+            text.push_str(&format!("  {verb:<width$}  {about}\n"));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_verb_is_in_one_group() {
+        let command = Arguments::command();
+        let mut there: Vec<&str> = command
+            .get_subcommands()
+            .filter(|verb| !verb.is_hide_set())
+            .map(Command::get_name)
+            .collect();
+        let mut listed: Vec<&str> = GROUPS.iter().flat_map(|(_, verbs)| verbs.iter().copied()).collect();
+        there.sort_unstable();
+        listed.sort_unstable();
+        assert_eq!(listed, there);
+    }
+}
