@@ -193,6 +193,7 @@ pub struct PasswordString {
 
 /// Query of `GET /v1/workspaces/NAME/logs`; the answer is a stream of `LogLine`, one JSON object a line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct LogQuery {
     #[serde(default)]
     pub follow: bool,
@@ -217,6 +218,7 @@ pub struct LogLine {
 
 /// Query of `GET /v1/events`; the answer is a stream of `Event`, one JSON object a line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct EventQuery {
     #[serde(default)]
     pub follow: bool,

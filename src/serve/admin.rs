@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
+use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
@@ -253,9 +254,10 @@ async fn reload<E: Engine>(State(app): Shared<E>) -> Result<Json<api::Reloaded>,
 async fn set_password<E: Engine>(
     State(app): Shared<E>,
     Path(name): Path<String>,
-    Json(body): Json<api::PasswordString>,
+    body: Result<Json<api::PasswordString>, JsonRejection>,
 ) -> Result<StatusCode, Refusal> {
     let name = known(&app, &name)?;
+    let Json(body) = body?;
     if let Some(file) = app
         .controller
         .config()
@@ -295,9 +297,10 @@ async fn logs<E: Engine>(
     State(app): Shared<E>,
     Extension(host): Extension<Option<Host>>,
     Path(name): Path<String>,
-    Query(query): Query<api::LogQuery>,
+    query: Result<Query<api::LogQuery>, QueryRejection>,
 ) -> Result<Response, Refusal> {
     let name = known(&app, &name)?;
+    let Query(query) = query?;
     let engine = host.ok_or(Refusal::NoRoute)?.engine;
     let log = engine.log(&name, query.lines.min(100_000), query.follow).await?;
     let token = app.token.clone();

@@ -1,5 +1,6 @@
 //! What others build on, made from the code and kept beside it: the committed copies are what the code says.
 
+mod answers;
 mod api;
 mod cli;
 mod config;

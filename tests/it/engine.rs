@@ -7,5 +7,5 @@ mod faults;
 mod files;
 mod generations;
 mod histories;
-mod host;
+pub mod host;
 mod pace;

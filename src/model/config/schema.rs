@@ -247,8 +247,8 @@ kinds! {
     StartOnBoot: choice(&values::START_ON_BOOT);
     Pull: choice(&values::PULL);
     Apply: choice(&values::APPLY);
-    Texts: table("table of text", json!({ "type": "string", "maxLength": values::ENVIRONMENT_VALUE_MAX }));
-    Files: table("table of files", json!({ "type": "string", "pattern": PATH, "maxLength": values::PATH_MAX }));
+    Texts: table("table of text", &json!({ "type": "string", "maxLength": values::ENVIRONMENT_VALUE_MAX }));
+    Files: table("table of files", &json!({ "type": "string", "pattern": PATH, "maxLength": values::PATH_MAX }));
 }
 
 /// An absolute path in the letters that [`values::path`] lets through.
@@ -268,14 +268,14 @@ fn choice<T>(choices: &[(&str, T)]) -> Schema {
     json_schema!({ "title": title.join(", "), "type": "string", "enum": words })
 }
 
-fn table(title: &str, values: Value) -> Schema {
+fn table(title: &str, values: &Value) -> Schema {
     json_schema!({
         "title": title, "type": "object", "additionalProperties": values,
         "propertyNames": { "pattern": "^[A-Za-z_][A-Za-z0-9_]*$", "maxLength": 128 },
     })
 }
 
-fn word<T: PartialEq>(choices: &[(&'static str, T)], chosen: T) -> &'static str {
+fn word<T: Copy + PartialEq>(choices: &[(&'static str, T)], chosen: T) -> &'static str {
     choices
         .iter()
         .find(|(_, choice)| *choice == chosen)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::response::Response;
 use futures_util::stream;
@@ -37,8 +38,9 @@ const SILENCE: Duration = Duration::from_secs(10);
 pub async fn events<E: Engine>(
     State(app): Shared<E>,
     Extension(host): Extension<Option<Host>>,
-    Query(query): Query<api::EventQuery>,
+    query: Result<Query<api::EventQuery>, QueryRejection>,
 ) -> Result<Response, Refusal> {
+    let Query(query) = query?;
     let unknown = |text: &String| Refusal::Unknown(text.escape_debug().take(60).collect());
     // Also of one that is long gone.
     let name = query

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
@@ -21,6 +22,8 @@ use crate::serve::app::wire_problem;
 pub enum Refusal {
     #[error("there is no such path")]
     NoRoute,
+    #[error("{0}")]
+    Request(&'static str),
     #[error("there is no workspace {0}")]
     Unknown(String),
     #[error("the workspace {0} is disabled in the configuration")]
@@ -53,6 +56,12 @@ impl IntoResponse for Refusal {
                 "no-such-path",
                 "not found",
                 "this csm and the daemon may be of different versions: `csm version`".to_owned(),
+            ),
+            Self::Request(_) => (
+                400,
+                "bad-request",
+                "refused",
+                "docs/openapi.json says what is taken".to_owned(),
             ),
             Self::Unknown(_) => (
                 404,
@@ -137,6 +146,19 @@ impl IntoResponse for Refusal {
             Json(details),
         )
             .into_response()
+    }
+}
+
+/// axum's own words would repeat what was sent, which may be a secret.
+impl From<JsonRejection> for Refusal {
+    fn from(_: JsonRejection) -> Self {
+        Self::Request("the body is no JSON of the shape that is wanted")
+    }
+}
+
+impl From<QueryRejection> for Refusal {
+    fn from(_: QueryRejection) -> Self {
+        Self::Request("the query has a value that can't be read")
     }
 }
 

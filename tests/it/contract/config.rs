@@ -1,5 +1,7 @@
 //! The schema of the configuration, and the parts of docs/configuration.md that are made of it.
 
+#![expect(clippy::format_push_string, reason = "texts are short, and read better so")]
+
 use code_server_multi::model::config::keys::{HIDDEN, SECTIONS};
 use code_server_multi::model::config::{self, schema};
 use serde_json::Value;
