@@ -46,6 +46,7 @@ pub mod serve {
     pub mod passwords;
     pub mod reconcile;
     pub mod teller;
+    pub mod turns;
     pub mod vital;
     pub mod waiter;
     pub mod worker;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 use zbus::{OwnedObjectPath, OwnedVariant, Variant};
 use zbus_systemd::systemd1::ManagerProxy;
@@ -22,6 +22,9 @@ use jobs::{Goal, JobEnd};
 
 /// A method call that PID 1 has not answered by then has failed.
 const CALL: Duration = Duration::from_secs(15);
+/// How many calls may wait for their answers. dbus-daemon(1) refuses those of a connection that waits for more than 128
+/// (max_replies_per_connection).
+const UNANSWERED: usize = 64;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SystemdError {
@@ -74,6 +77,7 @@ pub struct Systemd {
     events: broadcast::Sender<Event>,
     /// Whether the last call was not answered in time.
     silent: AtomicBool,
+    turns: Semaphore,
 }
 
 impl Default for Systemd {
@@ -83,6 +87,7 @@ impl Default for Systemd {
             jobs: broadcast::channel(1024).0,
             events: broadcast::channel(1024).0,
             silent: AtomicBool::new(false),
+            turns: Semaphore::new(UNANSWERED),
         }
     }
 }
@@ -178,7 +183,11 @@ impl Systemd {
         unit: &str,
         answer: impl Future<Output = zbus::Result<T>>,
     ) -> Result<T, SystemdError> {
-        let answered = tokio::time::timeout(CALL, answer).await;
+        let ask = async {
+            let _turn = self.turns.acquire().await;
+            answer.await
+        };
+        let answered = tokio::time::timeout(CALL, ask).await;
         let silent = answered.is_err();
         if self.silent.swap(silent, Ordering::SeqCst) != silent {
             self.tell(if silent { Event::Lost } else { Event::Resync });
@@ -458,5 +467,27 @@ impl std::fmt::Display for Chain<'_> {
             source = error.source();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It was a thousand at once, and the bus refused all but 128.
+    #[tokio::test(start_paused = true)]
+    async fn no_more_calls_are_under_way_than_the_bus_lets_be() {
+        let systemd = Systemd::default();
+        let (now, most) = (AtomicU64::new(0), AtomicU64::new(0));
+        let one = async || {
+            most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            now.fetch_sub(1, Ordering::SeqCst);
+            Ok(())
+        };
+        let calls = (0..1000).map(|_| systemd.call("Get", "unit", one()));
+        let answers = futures_util::future::join_all(calls).await;
+        assert!(answers.iter().all(Result::is_ok));
+        assert_eq!(most.into_inner(), UNANSWERED as u64);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -20,10 +20,8 @@ use crate::model::plan::{self, Fact, HostSighting};
 use crate::model::status::Trouble;
 use crate::serve::events::Events;
 use crate::serve::failpoint;
+use crate::serve::turns::Turns;
 use crate::serve::worker::{Context, Handle, Report, Worker};
-
-/// How many containers are started at once, and how many stopped.
-const TURNS: usize = 8;
 
 /// What became of the image.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,8 +51,7 @@ pub struct Controller<E> {
     events: Arc<Events>,
     /// Rises with every change of the set of workers.
     roster: watch::Sender<u64>,
-    starts: Arc<Semaphore>,
-    stops: Arc<Semaphore>,
+    turns: Arc<Turns>,
     tasks: TaskTracker,
     token: CancellationToken,
 }
@@ -93,8 +90,7 @@ impl<E: Engine> Controller<E> {
             workers: Mutex::default(),
             events: Arc::default(),
             roster: watch::channel(0).0,
-            starts: Arc::new(Semaphore::new(TURNS)),
-            stops: Arc::new(Semaphore::new(TURNS)),
+            turns: Arc::default(),
             tasks,
             token,
         })
@@ -305,8 +301,7 @@ impl<E: Engine> Controller<E> {
                 desired: self.desired.subscribe(),
                 image: self.image.subscribe(),
                 events: self.events.clone(),
-                starts: self.starts.clone(),
-                stops: self.stops.clone(),
+                turns: self.turns.clone(),
             };
             let (worker, handle) = Worker::new(name.clone(), context, self.token.child_token());
             self.tasks.spawn(worker.run());

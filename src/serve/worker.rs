@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +20,7 @@ use crate::model::unit::Part;
 use crate::serve::events::Events;
 use crate::serve::failpoint;
 use crate::serve::teller::Teller;
+use crate::serve::turns::Turns;
 
 mod panics;
 
@@ -92,10 +93,7 @@ pub struct Context<E> {
     pub desired: watch::Receiver<Arc<Desired>>,
     pub image: watch::Receiver<Fact<Option<ImageId>>>,
     pub events: Arc<Events>,
-    /// How many containers may be started at once.
-    pub starts: Arc<Semaphore>,
-    /// How many may be stopped at once; apart, so that starts that hang hold up no stop.
-    pub stops: Arc<Semaphore>,
+    pub turns: Arc<Turns>,
 }
 
 /// One worker; its task is `run`.
@@ -284,13 +282,9 @@ impl<E: Engine> Worker<E> {
         failpoint::boundary();
         failpoint::step_of(&self.name);
         let (engine, name) = (self.context.engine.clone(), self.name.clone());
-        let (starts, stops) = (self.context.starts.clone(), self.context.stops.clone());
+        let turns = self.context.turns.clone();
         let work = async {
-            let _turn = match step {
-                Step::Start(_) => starts.acquire().await.ok(),
-                Step::Stop => stops.acquire().await.ok(),
-                _ => None,
-            };
+            let _turn = turns.turn(step).await;
             engine.apply(&name, step).await
         };
         let result = match step {

@@ -267,7 +267,10 @@ impl Engine for FakeEngine {
 
     async fn apply(&self, name: &WorkspaceName, step: &Step) -> Result<(), EngineError> {
         self.judge(name, step);
+        let mounts = isize::from(matches!(step, Step::Mount(..) | Step::Unmount(_)));
+        lock(&self.world).mounting(mounts);
         let fault = self.call().await;
+        lock(&self.world).mounting(-mounts);
         assert!(fault != Some(Fault::Panics), "a fault was asked for");
         let words = step.describe();
         let refused = lock(&self.world).refused.contains(&(name.clone(), words.clone()));

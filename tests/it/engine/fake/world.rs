@@ -96,6 +96,8 @@ pub struct World {
     /// Those that should run and may be stopped once all the same.
     pub excused: BTreeSet<WorkspaceName>,
     pub most_starting: usize,
+    mounting: isize,
+    pub most_mounting: isize,
     /// Every start that was begun, and when.
     pub starts: Vec<(WorkspaceName, Instant)>,
     pub intents: PathBuf,
@@ -135,6 +137,8 @@ impl World {
             wished: BTreeMap::new(),
             excused: BTreeSet::new(),
             most_starting: 0,
+            mounting: 0,
+            most_mounting: 0,
             starts: Vec::new(),
             intents,
             jobs: 0,
@@ -153,6 +157,11 @@ impl World {
 
     pub fn violated(&mut self, what: String) {
         self.violations.push(what);
+    }
+
+    pub fn mounting(&mut self, more: isize) {
+        self.mounting += more;
+        self.most_mounting = self.most_mounting.max(self.mounting);
     }
 
     pub fn starting(&self) -> usize {
