@@ -209,4 +209,5 @@ def main(verb, *words):
             return processes(words[0])
 
 
-print(json.dumps(main(*sys.argv[1:])))
+if __name__ == "__main__":
+    print(json.dumps(main(*sys.argv[1:])))

@@ -1,5 +1,6 @@
 """What is measured without a browser or a load generator. Each part takes a Place and returns plain data."""
 
+import math
 import statistics
 
 from lab.product import DAEMON, GATEWAY
@@ -11,13 +12,33 @@ SERVICES = {"daemon": DAEMON, "gateway": GATEWAY}
 SETTLED = 10
 
 
+# How much later `csm start` may be than the same by hand, in milliseconds.
+AIMS = {"active": 12, "healthz": 20}
+
+
 def start(place, options):
-    taken = place.inside("start", "dan", options.rounds, 2, timeout=600)
-    return {"rounds": options.rounds, "taken": taken, "summary": compare(taken["csm"], taken["hand"])}
+    """Pairs, until it is certain on which side of its aim each difference is, or there were enough of them."""
+    taken = {"csm": [], "hand": []}
+    while len(taken["csm"]) < options.pairs:
+        batch = place.inside("start", "dan", min(10, options.pairs), 0 if taken["csm"] else 2, timeout=300)
+        for kind, many in batch.items():
+            taken[kind] += many
+        summary = compare(taken["csm"], taken["hand"])
+        sides = [verdict(summary[moment]["difference"], aim) for moment, aim in AIMS.items()]
+        if len(taken["csm"]) >= 20 and None not in sides:
+            break
+    return {"pairs": len(taken["csm"]), "taken": taken, "summary": summary}
+
+
+def verdict(value, aim):
+    """Whether an aim is met; nothing when the median isn't certain enough to say."""
+    if value["most"] <= aim:
+        return True
+    return False if value["least"] > aim else None
 
 
 def compare(ours, theirs):
-    """Medians and quartiles of each moment, and the medians of the differences of neighbours."""
+    """Medians and quartiles of each moment, and the same of the differences of neighbours."""
     found = {}
     for moment in ours[0]:
         pairs = [a[moment] - b[moment] for a, b in zip(ours, theirs)]
@@ -30,8 +51,23 @@ def compare(ours, theirs):
 
 
 def spread(values):
+    """The median, the quarter points, and between which values the median is with 95 % certainty."""
     low, _, high = statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
-    return {"median": statistics.median(values), "low": low, "high": high}
+    least, most = certain(values)
+    return {"median": statistics.median(values), "low": low, "high": high, "least": least, "most": most}
+
+
+def certain(values):
+    """Whatever the distribution: each value is above the median or below it as a coin falls (sign test)."""
+    ordered, size = sorted(values), len(values)
+    below, rank = 0.0, 0
+    while rank < size // 2:
+        below += math.comb(size, rank) / 2**size
+        if below > 0.025:
+            break
+        rank += 1
+    # Too few for any certainty.
+    return (ordered[rank - 1], ordered[size - rank]) if rank else (-math.inf, math.inf)
 
 
 def services(place, options):

@@ -15,7 +15,7 @@ from lab.product import PEOPLE, Product
 
 # A workspace that is added while the others run, to see what one more costs.
 ONE_MORE = "eve"
-INSIDE = "/usr/src/bench/inside.py"
+INSIDE = "/usr/src/bench"
 
 
 class Place:
@@ -32,7 +32,8 @@ class Place:
     def __enter__(self):
         self.host.up()
         try:
-            self.host.put(INSIDE, Path(__file__).with_name("inside.py"))
+            for script in Path(__file__).parent.glob("inside*.py"):
+                self.host.put(f"{INSIDE}/{script.name}", script)
             self.product.install()
             self.product.wait_ready(deadline=60 if self.host.kind == "ns" else 300)
         except BaseException:
@@ -47,8 +48,8 @@ class Place:
         self.host.down()
         self._directory.cleanup()
 
-    def inside(self, verb, *words, timeout=60):
-        done = self.host.run("python3", INSIDE, verb, *map(str, words), timeout=timeout)
+    def inside(self, verb, *words, script="inside.py", timeout=60):
+        done = self.host.run("python3", f"{INSIDE}/{script}", verb, *map(str, words), timeout=timeout)
         return json.loads(done.stdout)
 
 

@@ -1,48 +1,56 @@
-"""Results as the Markdown that docs/benchmarks.md holds. Says what misses its aim."""
+"""Results as the Markdown that docs/benchmarks.md holds, and its pictures. Says what misses its aim."""
+
+from . import report_scale
+from .parts import AIMS, verdict
+from .text import KEEP, kb, mb, quarters, table
 
 INTRO = """# Benchmarks
 
 Written by `tests/bench/run`; no number here was typed. Everything ran on one build machine, in a host made of namespaces
 (Debian 13's systemd, Podman and nginx at native speed on the machine's own kernel), with the release binary, the real
 image and three workspaces. Memory is RSS where an aim is one; RSS counts a page that two processes share in both, PSS
-counts it once in all. In brackets: the quarter points.
+counts it once in all. Times are medians; in brackets the quarter points.
 """
 
 
-def document(results):
-    sections = [INTRO, provenance(results), verdicts(results)]
+def files(results):
+    """What there is to write below docs, by name."""
+    found = {name: part["found"] for name, part in results["parts"].items()}
+    sections = [INTRO, provenance(results), verdicts(found)]
     for name, write in SECTIONS.items():
-        if name in results:
-            sections.append(write(results[name]))
-    return "\n".join(sections)
-
-
-def table(head, *rows):
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines) + "\n"
+        if name in found:
+            sections.append(write(found[name]))
+    pictures = report_scale.pictures(found["cold"]) if "cold" in found else {}
+    return {"benchmarks.md": "\n".join(sections)} | pictures
 
 
 def provenance(results):
     machine = results["machine"]
-    loads = ", ".join(f"{what} {value:.1f}" for what, value in results["load"].items())
     rows = [
-        ("when", results["at"]),
         ("machine", f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, Linux {machine['kernel']}"),
-        ("1-minute load", f"{loads} (this command's own work and whatever else the machine did)"),
         *results["versions"].items(),
     ]
     lines = [f"| {what} | {value} |" for what, value in rows]
-    return "\n".join(["| | |", "|---|---|", *lines]) + "\n"
+    parts = [(name, one["at"], one["commit"], f"{one['load']:.1f}", f"{one['took']:.0f} s") for name, one in results["parts"].items()]
+    return (
+        "\n".join(["| | |", "|---|---|", *lines])
+        + "\n\nThe load is that of the last minute before each part: this command's own work, and whatever else the machine did.\n\n"
+        + table(("part", "when", "commit", "load", "took"), *parts)
+    )
 
 
 def verdicts(results):
     rows = []
     if start := results.get("start"):
-        for moment, aim, what in (("active", 12, "the container is up"), ("healthz", 20, "/healthz answers 200")):
-            value = start["summary"][moment]["difference"]
-            # A spread that reaches over the aim shows nothing, whatever the median.
-            met = value["high"] <= aim or (False if value["low"] > aim else "not shown, too much noise")
-            rows.append((f"`csm start` beside `podman run` by hand, until {what}", f"+{aim} ms", f"{quarters(value, 1, '+')} ms", met))
+        for moment, what in (("active", "the container is up"), ("healthz", "/healthz answers 200")):
+            value, aim = start["summary"][moment]["difference"], AIMS[moment]
+            met = verdict(value, aim)
+            shown = f"{value['median']:+.1f} ms, certainly {value['least']:+.1f} to {value['most']:+.1f}"
+            rows.append(
+                (f"`csm start` beside `podman run` by hand, until {what}", f"+{aim} ms", shown)
+                + ("not shown, too much noise" if met is None else met,)
+            )
+    rows += report_scale.verdicts(results)
     if services := results.get("services"):
         rows += memory(services, "daemon and gateway")
         share = sum(one["cpu_ms"] / one["seconds"] / 10 for one in services["idle"].values())
@@ -52,29 +60,31 @@ def verdicts(results):
     if found := results.get("disk"):
         size = sum(found["started"].values()) / 1e6
         rows.append(("disk of one more workspace before first use", "1 MB", f"{size:.2f} MB", size < 1))
-    word = {True: "yes", False: "**no**", None: "-"}
+    word = {True: "yes", False: "**no**", KEEP: "-"}
     return "\n" + table(("what", "aim", "measured", "met"), *((what, aim, value, word.get(met, met)) for what, aim, value, met in rows))
 
 
 def memory(found, what):
     total = {key: sum(one[key] for one in found["memory"].values()) for key in ("rss", "pss")}
     yield f"{what}: RSS added up", "9 MB", f"{mb(total['rss'])} MB", total["rss"] * 1024 <= 9e6
-    yield f"{what}: PSS", "-", f"{mb(total['pss'])} MB", None
+    yield f"{what}: PSS", "-", f"{mb(total['pss'])} MB", KEEP
 
 
 def start(found):
     def line(what, moment):
         one = found["summary"][moment]
-        return (what, *(quarters(one[kind], 1) for kind in ("csm", "hand")), quarters(one["difference"], 1, "+"))
+        certainly = f"{one['difference']['least']:+.1f} to {one['difference']['most']:+.1f}"
+        return (what, *(quarters(one[kind], 1) for kind in ("csm", "hand")), quarters(one["difference"], 1, "+"), certainly)
 
     return (
         "\n## Starting a workspace\n\n"
         f"`csm start dan` against `systemd-run` with the properties and the `podman run` of dan's own unit, typed out; the\n"
-        f"mounts are there for both. Alternately, {found['rounds']} times each after 2 that don't count; milliseconds from the\n"
+        f"mounts are there for both. Alternately, {found['pairs']} times each after 2 that don't count; milliseconds from the\n"
         "start of the command. systemd's own stamps say when the unit begins and when it is active; the editor's socket is\n"
-        "asked every millisecond.\n\n"
+        "asked every millisecond. A single start varies by much more than the differences looked for, which is why there are many\n"
+        "pairs: the last column is where the median of the differences is with 95 % certainty, whatever their distribution (sign test).\n\n"
         + table(
-            ("until", "`csm start`", "by hand", "difference of neighbours"),
+            ("until", "`csm start`", "by hand", "difference of neighbours", "its median is certainly within"),
             line("systemd begins with the unit", "begun"),
             line("the container is up (unit active)", "active"),
             line("/healthz answers 200", "healthz"),
@@ -186,17 +196,5 @@ def web(found):
     )
 
 
-SECTIONS = {"start": start, "services": services, "plumbing": plumbing, "editor": editor, "disk": disk, "web": web}
+SECTIONS = {"start": start, "cold": report_scale.cold, "crowd": report_scale.crowd, "fake": report_scale.fake, "services": services, "plumbing": plumbing, "editor": editor, "disk": disk, "web": web}
 
-
-def quarters(spread, digits, sign=""):
-    number = lambda value: f"{value:{sign},.{digits}f}"
-    return f"{number(spread['median'])} [{number(spread['low'])} to {number(spread['high'])}]"
-
-
-def mb(kilobytes, digits=1):
-    return f"{kilobytes * 1024 / 1e6:.{digits}f}"
-
-
-def kb(size):
-    return f"{size / 1000:,.0f}"
