@@ -64,7 +64,7 @@ pub enum Event {
     Removed {
         workspace: WorkspaceName,
     },
-    /// Somebody who may not use a socket of the daemon was hung up on.
+    /// Somebody who may not use a socket of the daemon was refused.
     CallerRefused {
         socket: &'static str,
         uid: u32,
@@ -167,7 +167,7 @@ impl Event {
                 ..parts(
                     "caller-refused",
                     None,
-                    format!("user {uid} may not use {socket}, and was hung up on{}", besides(more)),
+                    format!("user {uid} may not use {socket}, and was refused{}", besides(more)),
                 )
             },
         }
@@ -392,8 +392,8 @@ mod tests {
         pending dan waits for a restart: image, environment
         limits-changed dan limits are now 3G of memory, 1.5 cores, 4096 tasks
         removed dan removed; its home stays
-        caller-refused  user 1000 may not use admin.sock, and was hung up on
-        caller-refused  user 1000 may not use admin.sock, and was hung up on; so were 7 more calls before
+        caller-refused  user 1000 may not use admin.sock, and was refused
+        caller-refused  user 1000 may not use admin.sock, and was refused; so were 7 more calls before
         ");
     }
 

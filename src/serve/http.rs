@@ -9,14 +9,22 @@ use axum::Router;
 use axum::extract::Request;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
+use crate::api::ProblemDetails;
+
 /// When descriptors run out, trying again at once would only turn the loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long who is refused gets to take the answer, and how much of what he says meanwhile is thrown away unread: a
+/// connection that is closed on unread bytes is reset, and the answer with it.
+const REFUSAL: Duration = Duration::from_secs(1);
+const REFUSED_BYTES: u64 = 64 * 1024;
 
 /// What one caller, or all of them, can make a socket spend.
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +46,7 @@ pub struct Peer {
 }
 
 /// Serves until the token is cancelled; returns when the last answer is out, or its time is up. `allow` decides by the
-/// peer's user id before a byte is read; who is refused is hung up on.
+/// peer's user id; of who is refused no byte is looked at, and the answer is always the same.
 pub async fn serve(
     listener: UnixListener,
     router: Router,
@@ -56,6 +64,7 @@ pub async fn serve(
         } else {
             // A line for each call would be the caller's to choose.
             tracing::debug!(uid = peer.uid, "caller refused");
+            connections.spawn(refuse(stream, slot));
         }
     }
     // What nobody accepted yet stays in the queue of a socket that systemd holds, for the next one of us.
@@ -78,6 +87,37 @@ async fn accept(listener: &UnixListener, slots: &Arc<Semaphore>) -> (UnixStream,
             }
         }
     }
+}
+
+/// Answers 403 to whatever is asked for.
+async fn refuse(mut stream: UnixStream, _slot: Option<OwnedSemaphorePermit>) {
+    let answer = async {
+        // An answer that comes before the question is a breach of protocol to its client.
+        stream.read_exact(&mut [0]).await?;
+        stream.write_all(&refusal()).await?;
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream.take(REFUSED_BYTES), &mut tokio::io::sink()).await
+    };
+    // Who doesn't take the answer goes without.
+    let _ = tokio::time::timeout(REFUSAL, answer).await;
+}
+
+fn refusal() -> Vec<u8> {
+    let problem = ProblemDetails {
+        code: "not-permitted".to_owned(),
+        title: "refused".to_owned(),
+        status: 403,
+        detail: "this socket is not for your account".to_owned(),
+        remediation: "run csm as root, or have your account put into the group csm-admin".to_owned(),
+        problems: Vec::new(),
+    };
+    let body = serde_json::to_string(&problem).unwrap_or_default();
+    let length = body.len();
+    format!(
+        "HTTP/1.1 403 Forbidden\r\ncontent-type: application/problem+json\r\ncontent-length: {length}\r\n\
+         connection: close\r\n\r\n{body}"
+    )
+    .into_bytes()
 }
 
 async fn converse(
@@ -107,5 +147,59 @@ async fn converse(
     };
     if let Err(error) = result {
         tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Serves one socket to the user id that is given, and says something to it; the answer is all that comes back.
+    async fn answer(allowed: u32, say: &[u8]) -> String {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("http.sock");
+        let bounds = Bounds {
+            connections: 1,
+            head: Duration::from_secs(5),
+            head_bytes: 16 * 1024,
+            grace: Duration::from_secs(5),
+        };
+        let router = Router::new().fallback(|| async { "let in" });
+        let token = CancellationToken::new();
+        let listener = UnixListener::bind(&path).unwrap();
+        let server = serve(listener, router, move |uid| uid == allowed, bounds, token.clone());
+        let client = async {
+            let mut answers = Vec::new();
+            // With one slot, the second is answered only if the first has given it back.
+            for _ in 0..2 {
+                let mut stream = UnixStream::connect(&path).await.unwrap();
+                let _ = stream.write_all(say).await;
+                let mut text = String::new();
+                stream.read_to_string(&mut text).await.unwrap();
+                answers.push(text);
+            }
+            token.cancel();
+            assert_eq!(answers[0].lines().next(), answers[1].lines().next());
+            answers.remove(0)
+        };
+        let within = Duration::from_secs(20);
+        tokio::time::timeout(within, async { tokio::join!(client, server).0 })
+            .await
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn who_may_not_call_is_told_so_and_not_hung_up_on() {
+        let own = rustix::process::geteuid().as_raw();
+        let asked = b"GET /v1/workspaces HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        assert!(answer(own, asked).await.ends_with("let in"));
+        for say in [asked.to_vec(), b"\x16\x03\x01 nonsense".to_vec(), vec![b'x'; 40_000]] {
+            let text = answer(own + 1, &say).await;
+            let (head, body) = text.split_once("\r\n\r\n").unwrap();
+            assert!(head.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{head}");
+            assert!(head.contains("content-type: application/problem+json"), "{head}");
+            let problem: ProblemDetails = serde_json::from_str(body).unwrap();
+            assert_eq!((problem.code.as_str(), problem.status), ("not-permitted", 403));
+        }
     }
 }

@@ -147,7 +147,7 @@ def test_a_refused_caller_is_told_once_a_minute(host, product):
     refused = [event for event in events(product) if event["kind"] == "caller-refused"]
     assert len(refused) == 1
     assert refused[0]["by"] == nobody
-    assert refused[0]["message"] == f"user {nobody} may not use admin.sock, and was hung up on"
+    assert refused[0]["message"] == f"user {nobody} may not use admin.sock, and was refused"
 
 
 def test_nobody_else_can_make_an_event(host, product):
