@@ -50,6 +50,7 @@ async fn the_edge_as_visitors_and_workspaces_meet_it() {
     away(&edge).await;
     tunnel(&edge).await;
     floods(&edge).await;
+    nothing_of_a_request_is_logged(&edge);
     edge.stop().await;
 }
 
@@ -442,4 +443,11 @@ async fn floods(edge: &Edge) {
     // Looking at the page and using a session are not limited.
     assert_eq!(edge.https("alice", "/_csm/sign-in", &[]).await.status, 200);
     assert_eq!(edge.https("dan", "/echo", &SIGNED_IN).await.status, 200);
+}
+
+/// A gateway that was killed, an editor that was away and sources that asked too often are errors, and with each nginx
+/// would write down what was asked for.
+fn nothing_of_a_request_is_logged(edge: &Edge) {
+    let log = std::fs::read_to_string(edge.path("error.log")).unwrap();
+    assert!(!log.contains("request: "), "{log}");
 }

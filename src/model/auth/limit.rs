@@ -66,8 +66,9 @@ impl Bucket {
 enum Place {
     /// A source, for all workspaces where it is not known.
     Anywhere(Source),
-    /// A source that a workspace knows.
-    Known(WorkspaceName, Source),
+    /// A source that a workspace knows, and a tunnel, whose users all look alike: what one guesses at his workspace must
+    /// not keep the others from theirs.
+    Of(WorkspaceName, Source),
 }
 
 /// An attempt that was let through. It has been paid for; give it back when it turns out to be no guess.
@@ -103,8 +104,8 @@ impl Limiter {
         known: bool,
         now: Duration,
     ) -> Result<Attempt, Duration> {
-        let place = if known {
-            Place::Known(workspace.clone(), source.clone())
+        let place = if known || source.is_tunnel() {
+            Place::Of(workspace.clone(), source.clone())
         } else {
             Place::Anywhere(source.clone())
         };
@@ -217,6 +218,18 @@ mod tests {
         (0..100)
             .filter(|_| limiter.take(&dan(), from, known, now).is_ok())
             .count()
+    }
+
+    #[test]
+    fn guesses_through_one_tunnel_do_not_close_the_others() {
+        let mut limiter = Limiter::default();
+        let tunnel = Source::of(Some("127.0.0.1"), true);
+        assert_eq!(burst(&mut limiter, &tunnel, false, at(0)), 10);
+        let alice = WorkspaceName::parse("alice").unwrap();
+        assert!(limiter.take(&alice, &tunnel, false, at(0)).is_ok());
+        // Of an address, the limit is over all workspaces.
+        assert_eq!(burst(&mut limiter, &source(1), false, at(0)), 10);
+        assert!(limiter.take(&alice, &source(1), false, at(0)).is_err());
     }
 
     #[test]

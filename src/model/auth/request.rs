@@ -7,6 +7,8 @@ use std::net::{IpAddr, Ipv6Addr};
 /// Longest path that a sign-in leads back to; longer ones lead to `/`.
 const RETURN_PATH_MAX: usize = 2048;
 
+const TUNNEL: &str = "tunnel";
+
 /// Where a request comes from, as the browser (which a page can't make lie here) says it: Fetch Metadata and Origin.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Asked<'a> {
@@ -124,10 +126,11 @@ fn is_own_page(path: &str) -> bool {
 pub struct Source(String);
 
 impl Source {
-    /// From what nginx says of its client. All users of the SSH tunnel look like 127.0.0.1: they are one source.
+    /// From what nginx says of its client. All users of SSH tunnels look like 127.0.0.1; [`limit`](super::limit) tells
+    /// them apart by the workspace.
     pub fn of(address: Option<&str>, tunnel: bool) -> Self {
         if tunnel {
-            return Self("tunnel".to_owned());
+            return Self(TUNNEL.to_owned());
         }
         match address
             .and_then(|text| text.parse::<IpAddr>().ok())
@@ -142,7 +145,11 @@ impl Source {
     /// From the gateway's own state file.
     pub fn restore(text: &str) -> Option<Self> {
         let plain = text.strip_suffix("/64").unwrap_or(text);
-        (matches!(text, "tunnel" | "unknown") || plain.parse::<IpAddr>().is_ok()).then(|| Self(text.to_owned()))
+        (matches!(text, TUNNEL | "unknown") || plain.parse::<IpAddr>().is_ok()).then(|| Self(text.to_owned()))
+    }
+
+    pub fn is_tunnel(&self) -> bool {
+        self.0 == TUNNEL
     }
 
     pub fn as_str(&self) -> &str {
