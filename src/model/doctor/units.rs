@@ -31,14 +31,45 @@ pub struct Service {
 /// What the drop-in for nginx gives it, beside the group.
 const RUNTIME_DIRECTORY: &str = "code-server-multi-nginx";
 
-pub fn nginx(wiring: &Wiring, settings: &Settings) -> Vec<Finding> {
+/// `names`: the `server_names_hash_bucket_size` that the longest name of the configuration needs.
+pub fn nginx(wiring: &Wiring, settings: &Settings, names: usize) -> Vec<Finding> {
     let mut findings = nginx_unit(wiring, &settings.unit);
     findings.push(include(
         wiring.probe,
         &wiring.text,
         &settings.snippet_dir.display().to_string(),
     ));
+    findings.extend(names_hash(&wiring.text, names));
     findings
+}
+
+/// What nginx takes by itself: the size of a cache line, which is 64 bytes nearly everywhere.
+const NAMES_HASH: usize = 64;
+
+/// Only where there are names so long that it matters.
+fn names_hash(text: &Fact<String>, needed: usize) -> Option<Finding> {
+    if needed <= NAMES_HASH {
+        return None;
+    }
+    let text = match seen(text, "nginx-names", "nginx's server_names_hash_bucket_size") {
+        Err(finding) => return Some(finding),
+        Ok(text) => text,
+    };
+    let set = directives(text, "server_names_hash_bucket_size").find_map(|size| size.parse().ok());
+    Some(match set {
+        Some(size) if size >= needed => Finding::ok(
+            "nginx-names",
+            format!("nginx takes the longest name (server_names_hash_bucket_size {size})"),
+        ),
+        set => Finding::fail(
+            "nginx-names-too-long",
+            format!(
+                "the longest name needs a server_names_hash_bucket_size of {needed}, and nginx has {}",
+                set.unwrap_or(NAMES_HASH)
+            ),
+            format!("write server_names_hash_bucket_size {needed}; into http {{}}, then: systemctl reload nginx"),
+        ),
+    })
 }
 
 pub fn services(services: &[Service]) -> Vec<Finding> {
@@ -247,20 +278,20 @@ pub mod tests {
     #[test]
     fn nginx_is_wired_in_either_of_two_ways_and_seen_in_either_of_two() {
         let settings = config("").nginx;
-        assert_eq!(wrong(&nginx(&good(), &settings)), [""; 0]);
+        assert_eq!(wrong(&nginx(&good(), &settings, 64)), [""; 0]);
         let unit = Fact::Known(AS_ROOT.into());
         let as_root = Wiring {
             unit,
             web_members: Fact::Known(vec!["http".into()]),
             ..good()
         };
-        assert_eq!(wrong(&nginx(&as_root, &settings)), [""; 0]);
+        assert_eq!(wrong(&nginx(&as_root, &settings, 64)), [""; 0]);
         let serving = Wiring {
             probe: true,
             text: Fact::Unknown("not asked".into()),
             ..good()
         };
-        assert_eq!(wrong(&nginx(&serving, &settings)), [""; 0]);
+        assert_eq!(wrong(&nginx(&serving, &settings, 64)), [""; 0]);
     }
 
     #[test]
@@ -307,10 +338,41 @@ pub mod tests {
         for (break_it, expected, words) in cases {
             let mut wiring = good();
             break_it(&mut wiring);
-            let findings = nginx(&wiring, &settings);
+            let findings = nginx(&wiring, &settings, 64);
             assert_eq!(wrong(&findings), [expected]);
             let finding = findings.iter().find(|finding| !finding.fix.is_empty()).unwrap();
             assert!(finding.what.contains(words), "{:?} has no {words:?}", finding.what);
+        }
+    }
+
+    #[test]
+    fn names_too_long_for_nginx_are_found() {
+        let with = |line: &str| Fact::Known(TEXT.replace("http {", &format!("http {{\n    {line}\n")));
+        let cases = [
+            (Fact::Unknown("only root may".into()), 64, None),
+            (with(""), 64, None),
+            (with(""), 128, Some("fail nginx-names-too-long")),
+            (
+                with("# server_names_hash_bucket_size 128;"),
+                128,
+                Some("fail nginx-names-too-long"),
+            ),
+            (
+                with("server_names_hash_bucket_size 64;"),
+                128,
+                Some("fail nginx-names-too-long"),
+            ),
+            (with("server_names_hash_bucket_size  128;"), 128, None),
+            (with("server_names_hash_bucket_size 256;"), 128, None),
+            (Fact::Unknown("only root may".into()), 128, Some("warn nginx-names")),
+        ];
+        for (text, needed, expected) in cases {
+            let found: Vec<Finding> = names_hash(&text, needed).into_iter().collect();
+            assert_eq!(
+                wrong(&found),
+                expected.into_iter().collect::<Vec<_>>(),
+                "{text:?} {needed}"
+            );
         }
     }
 

@@ -5,6 +5,7 @@ use crate::model::doctor::certificate::Certificate;
 use crate::model::doctor::units::{self, Wiring};
 use crate::model::doctor::{Finding, seen};
 use crate::model::names::HostName;
+use crate::model::nginx::names_hash_bucket_size;
 use crate::model::plan::Fact;
 
 #[derive(Debug, Clone)]
@@ -35,7 +36,11 @@ pub fn examine(facts: &Facts, config: &Config) -> Vec<Finding> {
             .iter()
             .map(|(host, fact)| resolves(host, fact, &config.domain)),
     );
-    findings.extend(units::nginx(&facts.nginx, &config.nginx));
+    findings.extend(units::nginx(
+        &facts.nginx,
+        &config.nginx,
+        names_hash_bucket_size(config),
+    ));
     findings
 }
 
