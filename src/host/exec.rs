@@ -53,7 +53,7 @@ pub async fn run(
     let spec = UnitSpec {
         // Two hyphens: no workspace's own unit is ever called that.
         name: format!("csm-{}--exec-{}.service", workspace.name, number()),
-        properties: vec![
+        properties: [
             (
                 "Description",
                 Value::Text(format!("code-server-multi command in {}", workspace.name)),
@@ -70,7 +70,11 @@ pub async fn run(
             ),
             ("Environment", Value::Texts(unit::podman_environment(&places, machine))),
             ("ExecStart", Value::Execs(vec![exec(&own.to_string_lossy(), arguments)])),
-        ],
+        ]
+        .into_iter()
+        // The command isn't the service's child, and would go without.
+        .chain(unit::inherited())
+        .collect(),
     };
     let (input_end, input) = pipe()?;
     let (output, output_end) = pipe()?;

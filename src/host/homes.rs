@@ -70,7 +70,8 @@ fn own_places(workspace: &Workspace, account: &Account, machine: &Machine, make:
     ];
     let texts = [
         ("storage.conf", podman::storage_conf(&places)),
-        ("containers.conf", podman::CONTAINERS_CONF.to_owned()),
+        ("containers.conf", podman::containers_conf(Some(&places.podman))),
+        ("no-namespaces.json", podman::NO_NAMESPACES.to_owned()),
         ("registries.conf", podman::REGISTRIES_CONF.to_owned()),
     ];
     let there = directories.iter().all(|(path, _)| path.is_dir())

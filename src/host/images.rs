@@ -68,7 +68,7 @@ impl Images {
         files::ensure_directory(&configuration, Access::root(0o755))?;
         for (name, text) in [
             ("storage.conf", podman::image_storage_conf(machine)),
-            ("containers.conf", podman::CONTAINERS_CONF.to_owned()),
+            ("containers.conf", podman::containers_conf(None)),
             ("registries.conf", podman::REGISTRIES_CONF.to_owned()),
         ] {
             let path = configuration.join(name);

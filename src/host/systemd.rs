@@ -419,6 +419,10 @@ fn variant(value: &Value) -> Variant<'static> {
                 .map(|Exec { path, argv }| (path.clone(), argv.clone(), false));
             Variant::from(rows.collect::<Vec<_>>())
         }
+        Value::Allowed(words) => {
+            let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+            Variant::from((true, words))
+        }
         Value::Networks(networks) => {
             let rows = networks.iter().map(|(address, prefix)| match address {
                 std::net::IpAddr::V4(four) => (libc_family(false), four.octets().to_vec(), *prefix),

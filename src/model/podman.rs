@@ -1,6 +1,8 @@
 //! PODMAN: the only file that spells a podman flag or a line of its configuration (podman-run(1), containers.conf(5),
 //! storage.conf(5), pasta(1)).
 
+use std::path::Path;
+
 use crate::model::account::CONTAINER_ID;
 use crate::model::desired::{Machine, Workspace};
 use crate::model::layout::{HOME_PARTS, Places, SOCKET};
@@ -168,9 +170,13 @@ pub fn image_id(image: &str) -> Vec<String> {
     ])
 }
 
-/// containers.conf of an account. Pointed at by CONTAINERS_CONF, so that no other file of that name counts.
-pub const CONTAINERS_CONF: &str = r#"[containers]
-# Hooks and devices come from nowhere.
+/// containers.conf of an account. Pointed at by CONTAINERS_CONF, so that no other file of that name counts. `hooks`: the
+/// directory that [`NO_NAMESPACES`] is in; other accounts have no hooks.
+pub fn containers_conf(hooks: Option<&Path>) -> String {
+    let hooks = hooks.map(|path| format!("\"{}\"", path.display())).unwrap_or_default();
+    format!(
+        r#"[containers]
+# Devices come from nowhere, hooks from root's own directory if at all.
 annotations = []
 devices = []
 # The unit's TasksMax= is the limit.
@@ -179,8 +185,24 @@ pids_limit = 0
 [engine]
 cgroup_manager = "cgroupfs"
 events_logger = "none"
-hooks_dir = []
+hooks_dir = [{hooks}]
 runtime = "crun"
+"#
+    )
+}
+
+/// The one hook (oci-hooks(5)): before a workspace's container starts, the user namespace that it lives in is forbidden to
+/// have others below it. In one of those a process has every capability, and with them a large part of the kernel to find
+/// a hole in; Podman's filter of system calls lets them be made. Only root of the outer namespace could lift it.
+pub const NO_NAMESPACES: &str = r#"{
+  "version": "1.0.0",
+  "hook": {
+    "path": "/bin/sh",
+    "args": ["sh", "-c", "echo 0 >/proc/sys/user/max_user_namespaces"]
+  },
+  "when": { "always": true },
+  "stages": ["createRuntime"]
+}
 "#;
 
 /// registries.conf of an account: a workspace's own Podman fetches nothing.

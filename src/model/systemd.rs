@@ -27,6 +27,8 @@ pub enum Value {
     I32(i32),
     /// `a(sasb)`, failure of the command counting
     Execs(Vec<Exec>),
+    /// `(bas)`: nothing but these
+    Allowed(Vec<&'static str>),
     /// `a(iayu)`: address family is told by the address
     Networks(Vec<(std::net::IpAddr, u32)>),
 }

@@ -176,7 +176,7 @@ impl Live {
 pub fn service(workspace: &Workspace, account: &Account, machine: &Machine, image: &ImageId) -> (UnitSpec, SpecHash) {
     let places = machine.layout.of(&workspace.name);
     let podman_path = machine.podman.to_string_lossy().into_owned();
-    let fixed = vec![
+    let mut fixed = vec![
         ("Slice", Value::Text(SLICE.to_owned())),
         ("Type", Value::Text("notify".to_owned())),
         // conmon, not the command that ExecStart names, tells that the container runs.
@@ -196,8 +196,6 @@ pub fn service(workspace: &Workspace, account: &Account, machine: &Machine, imag
         ("RuntimeDirectoryMode", Value::U32(0o700)),
         ("TimeoutStartUSec", Value::U64(START_SECONDS * 1_000_000)),
         ("TimeoutStopUSec", Value::U64(STOP_SECONDS * 1_000_000)),
-        ("LimitCORE", Value::U64(0)),
-        ("LimitCORESoft", Value::U64(0)),
         ("LogRateLimitIntervalUSec", Value::U64(10_000_000)),
         ("LogRateLimitBurst", Value::U32(500)),
         ("Environment", Value::Texts(podman_environment(&places, machine))),
@@ -205,6 +203,7 @@ pub fn service(workspace: &Workspace, account: &Account, machine: &Machine, imag
         ("After", Value::Texts(mount_names(&places))),
         ("ExecStop", Value::Execs(vec![exec(&podman_path, podman::remove())])),
     ];
+    fixed.extend(inherited());
     let argv = podman::run(workspace, machine, image);
     let hash = SpecHash {
         image: digest(&[image.as_str()]),
@@ -256,6 +255,23 @@ pub fn storage_check(name: &WorkspaceName, service: &UnitSpec, program: &str, nu
         name: format!("csm-{name}--check-{number}.service"),
         properties,
     }
+}
+
+/// What every process of a workspace inherits, be it the service's or a command's: no core, as they hold secrets, and
+/// filters of system calls before Podman's own. Sockets are of networks and local, since
+/// `AF_VSOCK` leads past every rule of the network to the hypervisor and to this host's own listeners (sshd is one), and
+/// the kernel loads seldom used families for whoever asks. Only the machine's own calls are let through, because a 32-bit
+/// one reaches `socket` by a way that can't be filtered (systemd.exec(5), RestrictAddressFamilies=).
+///
+/// Before systemd 255 these would imply NoNewPrivileges=, and newuidmap could not map the container's ids.
+pub fn inherited() -> [(&'static str, Value); 4] {
+    let families = vec!["AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK"];
+    [
+        ("LimitCORE", Value::U64(0)),
+        ("LimitCORESoft", Value::U64(0)),
+        ("RestrictAddressFamilies", Value::Allowed(families)),
+        ("SystemCallArchitectures", Value::Texts(vec!["native".to_owned()])),
+    ]
 }
 
 /// The environment in which every Podman of an account runs: root-owned configuration only.

@@ -328,7 +328,7 @@ pub mod tests {
             (
                 |f| f.systemd = text("systemd 252 (252.39-1~deb12u1)"),
                 "fail systemd",
-                "systemd 252 is older than 253",
+                "systemd 252 is older than 255",
             ),
             (
                 |f| f.util_linux = text("mount from util-linux 2.38.1"),

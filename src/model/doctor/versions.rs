@@ -23,9 +23,10 @@ pub const KERNEL: Least = Least {
 pub const SYSTEMD: Least = Least {
     code: "systemd",
     name: "systemd",
-    version: &[253],
-    reason: "the daemon's unit has Type=notify-reload",
-    fix: "upgrade the distribution: Debian 13 and NixOS 23.05 have it",
+    // Type=notify-reload is of 253.
+    version: &[255],
+    reason: "before, a filter of system calls keeps the container's ids from being mapped",
+    fix: "upgrade the distribution: Debian 13 and NixOS 24.05 have it",
 };
 pub const UTIL_LINUX: Least = Least {
     code: "util-linux",

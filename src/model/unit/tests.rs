@@ -99,7 +99,7 @@ fn shown(spec: &UnitSpec) -> String {
 fn the_service_of_a_workspace_with_little() {
     assert_snapshot!(shown(&made_from("[workspaces.dan]\n").0), @r#"
 csm-dan.service
-Description Text("code-server-multi workspace dan image=aed3fb65d1b9f39d environment=69217a3079908094 runtime=9f97e8920b5a8810")
+Description Text("code-server-multi workspace dan image=aed3fb65d1b9f39d environment=69217a3079908094 runtime=1cb6d77bc758c72e")
 Slice Text("csm.slice")
 Type Text("notify")
 NotifyAccess Text("all")
@@ -113,8 +113,6 @@ RuntimeDirectory Texts(["csm-dan"])
 RuntimeDirectoryMode U32(448)
 TimeoutStartUSec U64(60000000)
 TimeoutStopUSec U64(20000000)
-LimitCORE U64(0)
-LimitCORESoft U64(0)
 LogRateLimitIntervalUSec U64(10000000)
 LogRateLimitBurst U32(500)
 Environment Texts(["HOME=/var/lib/code-server-multi/accounts/dan", "PATH=/usr/bin:/usr/sbin", "XDG_RUNTIME_DIR=/run/csm-dan", "CONTAINERS_CONF=/var/lib/code-server-multi/podman/dan/containers.conf", "CONTAINERS_STORAGE_CONF=/var/lib/code-server-multi/podman/dan/storage.conf", "CONTAINERS_REGISTRIES_CONF=/var/lib/code-server-multi/podman/dan/registries.conf"])
@@ -130,6 +128,10 @@ ExecStop /usr/bin/podman
     --time
     8
     workspace
+LimitCORE U64(0)
+LimitCORESoft U64(0)
+RestrictAddressFamilies Allowed(["AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK"])
+SystemCallArchitectures Texts(["native"])
 ExecStart /usr/bin/podman
     /usr/bin/podman
     --cgroup-manager=cgroupfs
@@ -199,7 +201,7 @@ fn the_service_of_a_workspace_with_everything() {
         .collect();
     assert_snapshot!(differing.join("\n"), @r#"
 csm-full-stack.service
-Description Text("code-server-multi workspace full-stack image=aed3fb65d1b9f39d environment=eb7eb39dafa7e101 runtime=20009e8988b831f2")
+Description Text("code-server-multi workspace full-stack image=aed3fb65d1b9f39d environment=eb7eb39dafa7e101 runtime=8b5d8e93440ded7a")
 User Text("dan")
 RuntimeDirectory Texts(["csm-full-stack"])
 Environment Texts(["HOME=/var/lib/code-server-multi/accounts/full-stack", "PATH=/usr/bin:/usr/sbin", "XDG_RUNTIME_DIR=/run/csm-full-stack", "CONTAINERS_CONF=/var/lib/code-server-multi/podman/full-stack/containers.conf", "CONTAINERS_STORAGE_CONF=/var/lib/code-server-multi/podman/full-stack/storage.conf", "CONTAINERS_REGISTRIES_CONF=/var/lib/code-server-multi/podman/full-stack/registries.conf"])
@@ -269,11 +271,12 @@ CollectMode Text("inactive-or-failed")
 fn podmans_files() {
     let places = machine().layout.of(&WorkspaceName::parse("dan").expect("a name"));
     let text = format!(
-        "# storage.conf\n{}# of the images' account\n{}# containers.conf\n{}# registries.conf\n{}\
+        "# storage.conf\n{}# of the images' account\n{}# containers.conf\n{}# no-namespaces.json\n{}# registries.conf\n{}\
          # entrypoint\n{}",
         podman::storage_conf(&places),
         podman::image_storage_conf(&machine()),
-        podman::CONTAINERS_CONF,
+        podman::containers_conf(Some(&places.podman)),
+        podman::NO_NAMESPACES,
         podman::REGISTRIES_CONF,
         podman::ENTRYPOINT,
     );
@@ -291,7 +294,7 @@ driver = "overlay"
 rootless_storage_path = "/var/lib/code-server-multi/images/store"
 # containers.conf
 [containers]
-# Hooks and devices come from nowhere.
+# Devices come from nowhere, hooks from root's own directory if at all.
 annotations = []
 devices = []
 # The unit's TasksMax= is the limit.
@@ -300,8 +303,18 @@ pids_limit = 0
 [engine]
 cgroup_manager = "cgroupfs"
 events_logger = "none"
-hooks_dir = []
+hooks_dir = ["/var/lib/code-server-multi/podman/dan"]
 runtime = "crun"
+# no-namespaces.json
+{
+  "version": "1.0.0",
+  "hook": {
+    "path": "/bin/sh",
+    "args": ["sh", "-c", "echo 0 >/proc/sys/user/max_user_namespaces"]
+  },
+  "when": { "always": true },
+  "stages": ["createRuntime"]
+}
 # registries.conf
 unqualified-search-registries = []
 # entrypoint
