@@ -124,6 +124,29 @@ fn documents_name_paths_that_exist() {
 }
 
 #[test]
+fn documents_name_tests_that_exist() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).ok();
+    assert_none(
+        &files()
+            .iter()
+            .flat_map(|file| documents::tests(file, &read))
+            .collect::<Vec<_>>(),
+    );
+}
+
+#[test]
+fn every_attack_has_its_tests() {
+    let all = files();
+    let text = std::fs::read_to_string(root().join("docs/security.md")).unwrap();
+    let stories: Vec<&File> = all
+        .iter()
+        .filter(|file| file.path.starts_with("tests/lab/attacks/"))
+        .collect();
+    assert!(stories.len() > 2);
+    assert_none(&documents::attacks(&text, &stories));
+}
+
+#[test]
 fn examples_of_whole_configurations_are_right() {
     let all = files();
     let documents = all.iter().filter(|file| file.is("md"));

@@ -20,6 +20,8 @@ pub fn paths(file: &File, exists: &dyn Fn(&str) -> bool) -> Vec<String> {
     // A command line begins with the path; a pattern stands for what is in its directory.
     let quoted = quoted
         .filter_map(|code| code.split_whitespace().next())
+        // `FILE::TEST` is looked at below.
+        .map(|path| path.split("::").next().unwrap_or(path))
         .map(|path| match path.find(['*', '{']) {
             Some(pattern) => path[..pattern]
                 .rsplit_once('/')
@@ -44,6 +46,60 @@ pub fn paths(file: &File, exists: &dyn Fn(&str) -> bool) -> Vec<String> {
         .filter(|path| !exists(path))
         .map(|path| format!("{}: names {path}, which is not there", file.path))
         .collect()
+}
+
+/// Each test that a document names as `FILE::TEST` is in that file.
+pub fn tests(file: &File, read: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
+    if !file.is("md") {
+        return Vec::new();
+    }
+    let named = named_tests(&file.text);
+    let missing = named.filter(|(path, name)| {
+        let text = read(path).unwrap_or_default();
+        !text.contains(&format!("fn {name}(")) && !text.contains(&format!("def {name}("))
+    });
+    missing
+        .map(|(path, name)| format!("{}: names the test {path}::{name}, which is not there", file.path))
+        .collect()
+}
+
+fn named_tests(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    let quoted = text.split('`').skip(1).step_by(2);
+    quoted
+        .filter_map(|code| code.split_once("::"))
+        .filter(|(path, _)| TOPS.iter().any(|top| path.starts_with(top)))
+}
+
+/// The rows of the list of attacks that exist in what the product does so far.
+const ATTACKS: [&str; 18] = [
+    "A1", "A2", "A3", "A4", "A5", "A6", "A8", "A9", "A10", "A11", "A14", "A15", "A16", "A17", "A18", "A19", "A20",
+    "A21",
+];
+
+/// docs/security.md has a heading for each row with a test below it, and each story among the attacks stands below one.
+pub fn attacks(text: &str, stories: &[&File]) -> Vec<String> {
+    let sections: Vec<&str> = text.split("\n### ").skip(1).collect();
+    let without = ATTACKS.iter().filter(|row| {
+        let of_row = |section: &&&str| section.split([' ', '.']).next() == Some(**row);
+        sections
+            .iter()
+            .find(of_row)
+            .is_none_or(|section| named_tests(section).next().is_none())
+    });
+    let mut complaints: Vec<String> = without
+        .map(|row| format!("docs/security.md: no test for {row}"))
+        .collect();
+    for story in stories {
+        let names = story
+            .text
+            .lines()
+            .filter_map(|line| line.strip_prefix("def test_")?.split_once('('));
+        let unnamed = names
+            .map(|(name, _)| format!("{}::test_{name}", story.path))
+            .filter(|test| !text.contains(&format!("`{test}`")));
+        complaints.extend(unnamed.map(|test| format!("docs/security.md: {test} is not there")));
+    }
+    complaints
 }
 
 /// What the NixOS module writes: right configurations, in which every key occurs, and a row for each key in its document.
@@ -128,6 +184,32 @@ mod tests {
             0
         );
         assert_eq!(names("```sh\nx\n```\n\nthen `src/gone.rs`"), 1);
+    }
+
+    #[test]
+    fn a_test_that_is_not_there_is_caught() {
+        let read = |path: &str| {
+            ["tests/x.py", "src/x.rs"]
+                .contains(&path)
+                .then(|| "def test_a(host):\n    fn b() {".to_owned())
+        };
+        let wrong = |text: &str| tests(&File::sample("docs/x.md", text), &read).len();
+        assert_eq!(wrong("`tests/x.py::test_a`, `src/x.rs::b` and `std::fs`"), 0);
+        assert_eq!(wrong("`tests/x.py::test_b`, `src/gone.rs::b`, `tests/x.py::test`"), 3);
+    }
+
+    #[test]
+    fn an_attack_without_a_test_is_caught() {
+        let story = File::sample("tests/lab/attacks/test_x.py", "def test_a(host):\n    x\ndef help():\n");
+        let row = |row: &&str| format!("\n### {row}. Words\n- `tests/lab/attacks/test_x.py::test_a`\n");
+        let whole: String = ATTACKS.iter().map(row).collect();
+        assert_eq!(attacks(&whole, &[&story]), [""; 0]);
+        assert_eq!(
+            attacks(&whole.replace("A11", "A7"), &[&story]),
+            ["docs/security.md: no test for A11"]
+        );
+        assert_eq!(attacks(&whole.replace("test_a", "test_b"), &[&story]).len(), 1);
+        assert_eq!(attacks("", &[&story]).len(), ATTACKS.len() + 1);
     }
 
     #[test]

@@ -273,6 +273,53 @@ fn a_link_in_the_place_of_any_part_is_reported_and_never_followed() {
     }
 }
 
+/// A workspace that swaps its directories for links while root walks: what root makes lands in the home or nowhere.
+#[test]
+fn a_directory_swapped_in_the_middle_of_a_walk_leads_root_nowhere() {
+    if !is_root() {
+        return;
+    }
+    let rig = Rig::new();
+    rig.ensure();
+    chown(rig.path("outside"), Some(1001), Some(1001)).unwrap();
+    let home = rig.path("base/dan/home");
+    let (point, link, aside) = (home.join(".local"), home.join("link"), home.join("aside"));
+    symlink(rig.path("outside"), &link).unwrap();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let mut found = std::collections::BTreeSet::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                // A directory, nothing, a link, nothing.
+                let _ = fs::rename(&point, &aside);
+                let _ = fs::remove_dir_all(&aside);
+                let _ = fs::rename(&link, &point);
+                std::thread::yield_now();
+                let _ = fs::rename(&point, &link);
+                std::thread::yield_now();
+            }
+        });
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        // Until both ends have been met, a few thousand walks at least.
+        for walk in 0.. {
+            let end = homes::ensure(&rig.workspace, &account(&name("dan")), &rig.machine);
+            found.insert(end.as_ref().map_or("error", code));
+            let met = found.contains("home-obstructed") && found.contains("in place");
+            if walk > 3000 && met || std::time::Instant::now() > until {
+                break;
+            }
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert!(
+        found.contains("home-obstructed") && found.contains("in place"),
+        "{found:?}"
+    );
+    assert_eq!(tree(&rig.path("outside")), [""; 0]);
+    let owner = fs::metadata(rig.path("outside")).unwrap();
+    assert_eq!((owner.uid(), owner.mode() & 0o7777), (1001, 0o755));
+}
+
 #[test]
 fn a_file_in_the_place_of_any_part_is_reported_and_kept() {
     if !is_root() {

@@ -1,0 +1,294 @@
+"""What somebody in a workspace can do to the kernel, to the host and to the neighbours: each way out that containers have
+been left by, and each thing that could be used up for everybody. Rows A2, A4, A20, A21."""
+
+import json
+import time
+
+import pytest
+
+# Each line: a name, the call (x86_64), and what it is answered. Podman's own filter of system calls and the lack of every
+# capability give EPERM, what the filter doesn't name is ENOSYS, and a user namespace is beyond the number that is
+# allowed, which is none: ENOSPC.
+CALLS = {
+    "unshare a user namespace": ("unshare", 272, [0x10000000], "ENOSPC"),
+    "unshare mounts": ("unshare", 272, [0x00020000], "EPERM"),
+    "unshare a network": ("unshare", 272, [0x40000000], "EPERM"),
+    "clone into a user namespace": ("clone", 56, [0x10000000 | 17, 0, 0, 0, 0], "ENOSPC"),
+    "clone3 into a user namespace": ("clone3", 435, [b"\0\0\0\x10" + bytes(28) + b"\x11" + bytes(31), 64], "ENOSPC"),
+    "setns": ("setns", 308, [9, 0], "EPERM"),
+    "mount": ("mount", 165, [b"none", b"/mnt", b"tmpfs", 0, 0], "EPERM"),
+    "umount": ("umount2", 166, [b"/home/coder/project", 2], "EPERM"),
+    "the newer mounts": ("fsopen", 430, [b"tmpfs", 0], "EPERM"),
+    "open a tree": ("open_tree", 428, [-100, b"/", 1], "EPERM"),
+    "pivot_root": ("pivot_root", 155, [b"/", b"/"], "EPERM"),
+    "chroot": ("chroot", 161, [b"/tmp"], "EPERM"),
+    "a device": ("mknod", 133, [b"/tmp/device", 0o60666, 0x0801], "EPERM"),
+    "become root": ("setuid", 105, [0], "EPERM"),
+    "another group": ("setgroups", 116, [0, 0], "EPERM"),
+    "any file by its handle": ("open_by_handle_at", 304, [0, 0, 0], "EPERM"),
+    "a program for the kernel": ("bpf", 321, [5, 0, 0], "EPERM"),
+    "the kernel's counters": ("perf_event_open", 298, [0, 0, -1, -1, 0], "EPERM"),
+    "io_uring": ("io_uring_setup", 425, [8, 0], "ENOSYS"),
+    "faults in user space": ("userfaultfd", 323, [0], "EPERM"),
+    "a key": ("add_key", 248, [b"user", b"x", b"y", 1, -3], "ENOSYS"),
+    "a module": ("init_module", 175, [0, 0, b""], "EPERM"),
+    "another kernel": ("kexec_load", 246, [0, 0, 0, 0], "EPERM"),
+    "reboot": ("reboot", 169, [0, 0, 0, 0], "EPERM"),
+    "swap": ("swapon", 167, [b"/tmp/x", 0], "EPERM"),
+    "the clock": ("clock_settime", 227, [0, bytes(16)], "EPERM"),
+    "the host's name": ("sethostname", 170, [b"evil", 4], "EPERM"),
+    "the kernel's log": ("syslog", 103, [3, 0, 0], "EPERM"),
+    "ports of the machine": ("iopl", 172, [3], "EPERM"),
+    "accounting": ("acct", 163, [0], "EPERM"),
+    "quotas": ("quotactl", 179, [0x80000200, 0, 0, 0], "EPERM"),
+    "priority over others": ("setpriority", 141, [0, 0, -10], "EACCES"),
+    "more files than allowed": ("setrlimit", 160, [7, b"\xff" * 16], "EPERM"),
+    "a core": ("setrlimit", 160, [4, b"\xff" * 16], "EPERM"),
+}
+
+# Families of sockets: what isn't a network or a local socket is a way around the network, or into seldom used code of
+# the kernel's, which would even load it for who asks.
+FAMILIES = {"packets": (17, 3), "raw": (2, 3, 1), "vsock": (40, 1), "alg": (38, 5), "bluetooth": (31, 3), "can": (29, 3), "tipc": (30, 5), "rds": (21, 5), "xdp": (44, 3)}
+
+PROBE = r"""
+import ctypes, errno, json, mmap, os, signal, socket
+libc = ctypes.CDLL(None, use_errno=True)
+calls, families, files = json.load(open("/home/coder/lab/asked.json"))
+os.dup2(os.open("/proc/self/ns/net", os.O_RDONLY), 9)  # for setns
+def outcome(work):
+    child = os.fork()
+    if child == 0:
+        os._exit(work())
+    status = os.waitpid(child, 0)[1]
+    if os.WIFSIGNALED(status):
+        return signal.Signals(os.WTERMSIG(status)).name
+    return errno.errorcode.get(os.WEXITSTATUS(status), "done")
+def call(number, arguments):
+    arguments = [a.encode("latin-1") if isinstance(a, str) else ctypes.c_long(a) for a in arguments]
+    return outcome(lambda: ctypes.get_errno() if libc.syscall(ctypes.c_long(number), *arguments) == -1 else 0)
+def family(*what):
+    try:
+        socket.socket(*what).close()
+        return "open"
+    except OSError as error:
+        return errno.errorcode[error.errno]
+def old_family(number):
+    # socket(number, SOCK_STREAM, 0) as a 32-bit program asks for it, by int 0x80.
+    code = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+    code.write(b"\x53\xb8\x67\x01\0\0\xbb" + bytes([number]) + b"\0\0\0\xb9\x01\0\0\0\x31\xd2\xcd\x80\x5b\xc3")
+    function = ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(code)))
+    return outcome(lambda: max(0, -function()))
+def write(path):
+    try:
+        os.close(os.open(path, os.O_WRONLY))
+        return "open"
+    except OSError as error:
+        return errno.errorcode[error.errno]
+found = [{name: call(*one) for name, one in calls.items()}, {name: family(*one) for name, one in families.items()}, {path: write(path) for path in files}, old_family(40)]
+with open("/home/coder/lab/answer.new", "w") as answer:
+    json.dump(found, answer)
+os.rename("/home/coder/lab/answer.new", "/home/coder/lab/answer.json")
+"""
+
+# Loaded by the editor's own processes: what is true of them need not be of a command that is run from outside.
+LOADED = """try {
+  require("fs").mkdirSync("/tmp/lab-once");
+  require("child_process").spawn("python3", ["/home/coder/lab/probe.py"], { stdio: "ignore" });
+} catch {}
+"""
+
+FILES = dict.fromkeys(
+    ["/proc/sys/kernel/core_pattern", "/proc/sys/vm/overcommit_memory", "/proc/sys/user/max_user_namespaces", "/sys/fs/cgroup/cgroup.procs", "/run/csm/entrypoint", "/etc/passwd", "/usr/bin/env", "/etc/hosts", "/run/.containerenv"],
+    "EACCES",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def probe(host, product):
+    """What a process that the editor started was answered: calls, families, files, and a call of a 32-bit program."""
+    calls = {name: (number, [a.decode("latin-1") if isinstance(a, bytes) else a for a in arguments]) for name, (_, number, arguments, _) in CALLS.items()}
+    product.inside_sh("dan", "mkdir /home/coder/lab")
+    for name, text in {"probe.js": LOADED, "probe.py": PROBE, "asked.json": json.dumps([calls, FAMILIES, list(FILES)])}.items():
+        product.inside("dan", "tee", f"/home/coder/lab/{name}", input=text)
+    product.config["workspaces"]["dan"]["environment"] = {"NODE_OPTIONS": "--require=/home/coder/lab/probe.js"}
+    product.reload()
+    product.csm("restart", "dan")
+    answer = "/var/lib/vscode/dan/home/lab/answer.json"
+    host.wait_for("the answers", lambda: host.run("test", "-e", answer, check=False).returncode == 0, 30)
+    found = json.loads(host.get(answer))
+    product.config["workspaces"]["dan"]["environment"] = {}
+    product.reload()
+    return found
+
+
+def test_the_kernel_refuses_every_way_out(probe):
+    """A20. Nested namespaces, mounts, io_uring, keys, modules and the rest."""
+    assert probe[0] == {name: answer for name, (*_, answer) in CALLS.items()}
+
+
+def test_no_socket_but_of_the_network_and_local_ones(probe):
+    """A20, A1. A virtual machine's own socket, for one, leads past every rule of the network to the hypervisor."""
+    assert probe[1] == dict.fromkeys(FAMILIES, "EAFNOSUPPORT") | {"raw": "EPERM"}
+    # Nor by the calls of 32-bit programs, which go by another way.
+    assert probe[3] == "SIGSYS"
+
+
+def test_nothing_of_the_hosts_is_written(probe):
+    assert probe[2] == FILES
+
+
+def test_there_are_no_devices_and_no_other_mounts(product):
+    """A20. No /dev/kvm, no disk, no store that could be written: what is mounted is the list below."""
+    devices = set(product.inside_sh("dan", "ls /dev").split())
+    assert devices == {"core", "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty", "urandom", "zero"}
+    rows = [line.split() for line in product.inside_sh("dan", "cat /proc/self/mountinfo").splitlines()]
+    points = {row[4] for row in rows if not row[4].startswith(("/proc", "/sys", "/dev"))}
+    assert points == {
+        "/", "/home/coder", "/home/coder/project", "/home/coder/.local/share/code-server", "/run/csm/http", "/run/csm/secrets", "/run/csm/entrypoint",
+        "/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/run/.containerenv", "/run/podman-init",
+    }  # fmt: skip
+    options = {row[4]: set(row[5].split(",")) for row in rows}
+    for point in ("/home/coder", "/home/coder/project", "/home/coder/.local/share/code-server", "/run/csm/http"):
+        assert {"nosuid", "nodev"} <= options[point], (point, options[point])
+    for point in ("/run/csm/secrets", "/run/csm/entrypoint"):
+        assert "ro" in options[point], (point, options[point])
+
+
+def test_a_setuid_program_gives_nothing(host, product):
+    """A20. The image has none; and one that dan makes himself gives nobody dan's rights."""
+    assert product.inside_sh("dan", "find / -xdev '(' -perm -4000 -o -perm -2000 ')' -type f 2>/dev/null || true") == ""
+    product.inside_sh("dan", "cp /usr/bin/id /home/coder/project/id; chmod 6755 /home/coder/project/id")
+    planted = "/var/lib/vscode/dan/workspace/id"
+    assert host.sh('stat -c "%U %a" "$1"', planted) == "csm-dan 6755"
+    host.run("setpriv", "--reuid", "csm-alice", "--regid", "csm-alice", "--clear-groups", "sh", "-c", planted, check=126)
+    assert product.inside("dan", "/home/coder/project/id", "-u").stdout.strip() == "1000"
+
+
+def test_ids_of_two_workspaces_never_meet(product):
+    """A4. Each has its own account and range, so that nothing of one is even by number the other's."""
+    ranges = {}
+    for name in product.people:
+        for file in ("uid_map", "gid_map"):
+            rows = [tuple(map(int, line.split())) for line in product.inside_sh(name, f"cat /proc/self/{file}").splitlines()]
+            ranges[name, file] = {outside + n for _, outside, count in rows for n in range(count)}
+            assert 0 not in ranges[name, file] and len(ranges[name, file]) >= 65536
+    for file in ("uid_map", "gid_map"):
+        sets = [ranges[name, file] for name in product.people]
+        assert len(set().union(*sets)) == sum(map(len, sets))
+
+
+SHARE = r"""
+import ctypes, os, sys
+libc = ctypes.CDLL(None)
+open("/tmp/lab-shared", "w").write("here")
+open("/dev/shm/lab-shared", "w").write("here")
+assert libc.shmget(0x1abc0de, 4096, 0o1666) >= 0
+assert libc.msgget(0x1abc0de, 0o1666) >= 0
+assert libc.semget(0x1abc0de, 1, 0o1666) >= 0
+"""
+
+FIND = r"""
+import ctypes, json, os
+libc = ctypes.CDLL(None)
+print(json.dumps([os.path.exists("/tmp/lab-shared"), os.path.exists("/dev/shm/lab-shared"), libc.shmget(0x1abc0de, 0, 0), libc.msgget(0x1abc0de, 0), libc.semget(0x1abc0de, 0, 0)]))
+"""
+
+PRIVATE = ["/run/dbus", "/run/user", "/run/systemd", "/var/run/dbus/system_bus_socket", "/run/nginx", "/run/code-server-multi", "/run/podman", "/var/run/docker.sock", "/nix", "/host"]
+
+
+def test_nothing_is_shared_with_neighbours_or_the_host(host, product):
+    """A4. Temporary files, shared memory, queues; and no bus to speak to."""
+    product.inside("dan", "python3", "-c", SHARE)
+    here = json.loads(product.inside("dan", "python3", "-c", FIND).stdout)
+    assert here[:2] == [True, True] and min(here[2:]) >= 0
+    nothing = [False, False, -1, -1, -1]
+    assert json.loads(product.inside("alice", "python3", "-c", FIND).stdout) == nothing
+    assert host.sh("ipcs --shmems --queues --semaphores; ls /tmp /dev/shm").lower().count("1abc0de") == 0
+    host.run("sh", "-c", "test -e /tmp/lab-shared || test -e /dev/shm/lab-shared", check=1)
+    for path in PRIVATE:
+        product.inside("dan", "test", "-e", path, check=1)
+    assert "DBUS" not in product.inside("dan", "env").stdout
+
+
+def test_the_network_is_set_up_as_written(host, product):
+    """A2. Podman's own idea of pasta's options changes with its versions; these are all written out."""
+    lines = [line for line in host.sh("ps -C pasta,pasta.avx2 -o user:20=,args=").splitlines() if line.startswith("csm-dan ")]
+    assert len(lines) == 1, lines
+    words = lines[0].split()
+    assert "--no-map-gw" in words
+    for option in ("--map-guest-addr", "--map-host-loopback", "-t", "-u", "-T", "-U"):
+        assert [words[at + 1] for at, word in enumerate(words) if word == option] == ["none"], (option, words)
+    assert not set(words) & {"--map-gw", "--host-lo-to-ns-lo", "--config-net=no"}
+
+
+HOG = r"""
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+held = []
+while (fd := libc.inotify_init1(0)) >= 0:
+    held.append(fd)
+error = ctypes.get_errno()
+watched = 0
+for number in range(1_000):
+    os.makedirs(f"/tmp/w/{number}")
+    if libc.inotify_add_watch(held[0], f"/tmp/w/{number}".encode(), 0x100) < 0:
+        break
+    watched += 1
+print(len(held), error, watched, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_watches_used_up_in_one_workspace_are_not_missed_elsewhere(host, product):
+    """A21. They are counted for each user id: the daemon notices a new password at once, another workspace starts as ever."""
+    with product.visitor("alice") as alice:
+        hog = host.start(*product.inside_argv("dan", "python3", "-c", HOG), stdin=-1, text=True)
+        try:
+            instances, error, watches = map(int, hog.stdout.readline().split())
+            assert error == 24 and instances >= 50 and watches > 0, (instances, error, watches)
+            product.set_password("alice", "another password")
+            begun = time.monotonic()
+            host.wait_for("the new password counts", lambda: alice.get("/healthz").status_code == 401, 3)
+            assert time.monotonic() - begun < 2
+            product.csm("restart", "sam")
+            assert product.state("sam") == "ready"
+        finally:
+            hog.stdin.close()
+            hog.wait(20)
+            product.set_password("alice", product.passwords["alice"])
+
+
+# Standard output of the container is the unit's own line to journald. code-server holds it, and dan may take what
+# code-server holds: both run as the same user.
+FLOOD = r"""
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+line = None
+for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
+    try:
+        target = os.readlink(f"/proc/{pid}/fd/1")
+    except OSError:
+        continue
+    if target.startswith("socket:"):
+        fd = libc.syscall(438, libc.syscall(434, pid, 0), 1, 0)
+        if fd >= 0:
+            line = fd
+            break
+if line is None:
+    sys.exit("no process whose output goes to the journal can be reached")
+for number in range(100):
+    os.write(line, b"".join(b"lab-flood %d\n" % n for n in range(number * 1000, number * 1000 + 1000)))
+"""
+
+
+def test_a_flooded_journal_keeps_what_others_say(host, product):
+    """A21. 100,000 lines at once: some hundred are kept, and it is told how many were not."""
+    host.sh("journalctl --sync")
+    product.inside("dan", "python3", "-c", FLOOD)
+    host.sh("logger --tag lab-beside still heard; journalctl --sync")
+    kept = int(host.sh("journalctl --boot --no-pager --unit csm-dan.service --grep lab-flood --output=cat | wc -l"))
+    assert 0 < kept <= 500 * 7, kept
+    assert "still heard" in host.journal(None, "--identifier", "lab-beside")
+    told = host.sh("journalctl --boot --no-pager --output=cat --grep 'Suppressed [0-9]* messages from csm-dan.service' || true")
+    # Told with the first line of the next interval.
+    assert told or kept < 100_000
