@@ -88,7 +88,7 @@ pub struct WorkspaceStatus {
     pub unit: String,
     /// Why it is failed or blocked, or what is wrong with it although it runs.
     pub findings: Vec<Finding>,
-    /// What a restart would change: `image`, `environment`, `runtime`.
+    /// What a restart would change: `image`, `environment`, `secrets`, `runtime`.
     pub pending: Vec<String>,
     pub intent: IntentStatus,
     pub limits: LimitsStatus,

@@ -88,15 +88,15 @@ pub(crate) fn file_troubles(workspace: &Workspace) -> Vec<Trouble> {
     let secrets = workspace
         .secret_environment
         .iter()
-        .map(|(variable, file)| (format!("secret_environment.{variable}"), file));
+        .map(|(variable, file)| ("secret-unusable", format!("secret_environment.{variable}"), file));
     let password = workspace
         .password_file
         .iter()
-        .map(|file| ("password_file".to_owned(), file));
-    let trouble = |(key, file): (String, &std::path::PathBuf)| {
+        .map(|file| ("password-unusable", "password_file".to_owned(), file));
+    let trouble = |(code, key, file): (&'static str, String, &std::path::PathBuf)| {
         let error = files::open_named(file, homes::MOST_SECRET).err()?;
         Some(Trouble::new(
-            "secret-unusable",
+            code,
             format!(
                 "workspaces.{}.{key}: {}: {}",
                 workspace.name,

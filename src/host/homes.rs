@@ -215,6 +215,23 @@ pub fn write_secrets(workspace: &Workspace, account: &Account, machine: &Machine
     Ok(())
 }
 
+/// Whether a secret's file holds something else than the workspace was given at its start. A file that can't be used is no
+/// other secret: that it can't is a finding of its own. Nor is one that it was not given: its environment is another.
+pub fn rotated(workspace: &Workspace, machine: &Machine) -> Result<bool, ReadError> {
+    let given = machine.layout.of(&workspace.name).secrets;
+    let read = |path: &Path| files::read_named(path, MOST_SECRET).map(Secret::new);
+    for (variable, file) in &workspace.secret_environment {
+        let Ok(now) = read(file) else { continue };
+        match read(&given.join(variable.as_str())) {
+            Err(ReadError::Missing) => {}
+            Ok(given) if given == now => {}
+            Ok(_) => return Ok(true),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(false)
+}
+
 /// A secret is a key or a token; whatever is larger was named by mistake.
 pub const MOST_SECRET: u64 = 64 * 1024;
 

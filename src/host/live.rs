@@ -252,6 +252,10 @@ impl Engine for LiveEngine {
             (Some(workspace), Fact::Known(Ok(account))) => fact(homes::look(workspace, account, &self.machine)),
             _ => Fact::Unknown("the account is not known".to_owned()),
         };
+        let rotated = match (&service, wanted) {
+            (Fact::Known(Service::Running(_)), Some(workspace)) => fact(homes::rotated(workspace, &self.machine)),
+            _ => Fact::Known(false),
+        };
         Sighting {
             answers: self.answers(&service, &places).await,
             leftovers,
@@ -261,6 +265,7 @@ impl Engine for LiveEngine {
             directories,
             service,
             mounts,
+            rotated,
         }
     }
 

@@ -40,11 +40,13 @@ pub struct Sighting {
     pub front: Fact<bool>,
     /// Whether the editor answers on its socket; looked at only while the service runs.
     pub answers: Fact<bool>,
-    /// The following four are looked at only for workspaces of the configuration.
+    /// The following five are looked at only for workspaces of the configuration.
     pub account: Fact<Result<Account, AccountProblem>>,
     pub directories: Fact<Directories>,
     /// What is wrong with the files that the configuration names for it.
     pub files: Fact<Vec<Trouble>>,
+    /// Whether a file of `secret_environment` holds something else by now than the running workspace was given.
+    pub rotated: Fact<bool>,
 }
 
 /// A workspace's service as systemd shows it.
@@ -135,10 +137,18 @@ pub struct WorkspacePlan {
     pub steps: Vec<Step>,
     /// Why it can't be started. Empty while it runs.
     pub blocked: Vec<Trouble>,
+    /// What is wrong although it runs, and will keep it from being started again.
+    pub ailing: Vec<Trouble>,
     /// What waits for a restart.
     pub pending: Vec<Part>,
     /// Facts that could not be seen, in words.
     pub unknown: Vec<String>,
+}
+
+impl WorkspacePlan {
+    pub fn starts(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Start(_)))
+    }
 }
 
 /// A step for what all workspaces share.
@@ -238,6 +248,22 @@ pub fn workspace(
     plan
 }
 
+/// What there would be to do if a running workspace were stopped now: nothing is stopped for a restart that would then be
+/// refused.
+pub fn after_stop(
+    workspace: &Workspace,
+    seen: &Sighting,
+    image: &Fact<Option<ImageId>>,
+    machine: &Machine,
+) -> WorkspacePlan {
+    let stopped = Sighting {
+        service: Fact::Known(Service::Absent),
+        leftovers: Fact::Known(false),
+        ..seen.clone()
+    };
+    self::workspace(Some(workspace), &stopped, image, machine)
+}
+
 fn unknowns(wanted: bool, seen: &Sighting, image: &Fact<Option<ImageId>>) -> Vec<String> {
     let mut unknown = Vec::new();
     let mut note = |what: &str, why: Option<&String>| {
@@ -252,6 +278,7 @@ fn unknowns(wanted: bool, seen: &Sighting, image: &Fact<Option<ImageId>>) -> Vec
         note("account", why(&seen.account));
         note("directories", why(&seen.directories));
         note("files", why(&seen.files));
+        note("secrets", why(&seen.rotated));
         note("image", why(image));
         note("socket directory", why(&seen.leftovers));
         note("editor", why(&seen.answers));
@@ -355,7 +382,12 @@ fn keep(
             None => vec![Part::Runtime],
         };
     }
-    if !plan.pending.is_empty() && workspace.apply == Apply::Now && can_start(seen) {
+    if seen.rotated == Fact::Known(true) {
+        plan.pending.push(Part::Secrets);
+    }
+    plan.ailing = seen.files.known().cloned().unwrap_or_default();
+    if !plan.pending.is_empty() && workspace.apply == Apply::Now && after_stop(workspace, seen, image, machine).starts()
+    {
         if seen.front == Fact::Known(true) {
             plan.steps.push(Step::UnlinkFront);
         }
@@ -375,17 +407,6 @@ fn keep(
     if seen.front == Fact::Known(false) && seen.answers.known().is_some() {
         plan.steps.push(Step::LinkFront);
     }
-}
-
-/// Nothing is stopped for a restart that would then be refused.
-fn can_start(seen: &Sighting) -> bool {
-    seen.files.known().is_some_and(Vec::is_empty)
-        && seen.mounts.known().is_some()
-        && matches!(seen.account, Fact::Known(Ok(_)))
-        && matches!(
-            seen.directories,
-            Fact::Known(Directories::InPlace | Directories::ToMake)
-        )
 }
 
 /// The workspace is gone from the configuration, or disabled: its mounts go once its service has. Its home stays.

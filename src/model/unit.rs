@@ -86,6 +86,9 @@ impl SpecHash {
 pub enum Part {
     Image,
     Environment,
+    /// The content of files that `secret_environment` names. Not part of the hash: what a workspace was given lies on its
+    /// tmpfs, to be compared with.
+    Secrets,
     Runtime,
 }
 
@@ -94,6 +97,7 @@ impl Part {
         match self {
             Self::Image => "image",
             Self::Environment => "environment",
+            Self::Secrets => "secrets",
             Self::Runtime => "runtime",
         }
     }

@@ -200,6 +200,9 @@ async fn restart<E: Engine>(
     Path(name): Path<String>,
 ) -> Result<Json<api::WorkspaceStatus>, Refusal> {
     let name = asked(&app, &name, peer, "restart")?;
+    if let Some(trouble) = app.controller.obstacles(&name).await.into_iter().next() {
+        return Err(Refusal::WouldNotStart(Box::new(trouble)));
+    }
     app.controller.restart(&name, &by("csm restart", peer))?;
     status_of(&app, &name)
 }

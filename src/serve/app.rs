@@ -220,6 +220,8 @@ impl<E: Engine> App<E> {
             .get(name)
             .and_then(|password| password.trouble.as_ref())
         {
+            // What it says of the file is said already where the file keeps the workspace from being started.
+            findings.retain(|own| own.code != trouble.code);
             findings.push(finding(trouble));
         }
         if let Some(trouble) = self.nginx.borrow().culprits.get(name) {

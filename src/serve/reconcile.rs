@@ -247,6 +247,20 @@ impl<E: Engine> Controller<E> {
         self.record(name, true, why, run)
     }
 
+    /// What would keep a workspace that runs from being started again, by a fresh look.
+    pub async fn obstacles(&self, name: &WorkspaceName) -> Vec<Trouble> {
+        let desired = self.desired();
+        let Some(workspace) = desired.workspaces.get(name) else {
+            return Vec::new();
+        };
+        let seen = self.engine.observe(name, Some(workspace)).await;
+        if !matches!(seen.service, Fact::Known(plan::Service::Running(_))) {
+            return Vec::new();
+        }
+        let image = self.image.borrow().clone();
+        plan::after_stop(workspace, &seen, &image, &desired.machine).blocked
+    }
+
     /// Something about a workspace may have changed.
     pub fn kick(&self, name: &WorkspaceName) {
         if let Some(handle) = self.workers().get(name) {

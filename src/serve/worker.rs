@@ -407,6 +407,7 @@ impl<E: Engine> Worker<E> {
 
     fn publish(&mut self, wanted: Option<&Workspace>, seen: &Sighting, plan: &WorkspacePlan) {
         let mut findings = plan.blocked.clone();
+        findings.extend(plan.ailing.iter().cloned());
         findings.extend(self.pause.as_ref().map(|pause| pause.why.clone()));
         findings.extend(self.panic_finding());
         let state = state(wanted, &seen.service, seen, plan, self.pause.is_some());

@@ -116,9 +116,10 @@ fn sightings(unknown: u32) -> impl Strategy<Value = Sighting> {
         fact(accounts(), unknown),
         fact(directories(), unknown),
         fact(files, unknown),
+        fact(any::<bool>(), unknown),
     )
         .prop_map(
-            |(service, mounts, leftovers, front, answers, account, directories, files)| Sighting {
+            |(service, mounts, leftovers, front, answers, account, directories, files, rotated)| Sighting {
                 service,
                 mounts,
                 leftovers,
@@ -127,6 +128,7 @@ fn sightings(unknown: u32) -> impl Strategy<Value = Sighting> {
                 account,
                 directories,
                 files,
+                rotated,
             },
         )
 }
@@ -135,6 +137,9 @@ fn sightings(unknown: u32) -> impl Strategy<Value = Sighting> {
 fn consistent(mut seen: Sighting) -> Sighting {
     if !matches!(seen.service, Fact::Known(Service::Running(_))) && seen.answers.known().is_some() {
         seen.answers = Fact::Known(false);
+    }
+    if !matches!(seen.service, Fact::Known(Service::Running(_))) && seen.rotated.known().is_some() {
+        seen.rotated = Fact::Known(false);
     }
     let run_is_up = seen.mounts.known().is_some_and(|up| up.contains_key(&Mount::Run));
     if seen.leftovers == Fact::Known(true) && !run_is_up {
@@ -161,6 +166,7 @@ fn apply(seen: &mut Sighting, step: &Step) {
             assert_ne!(seen.front, Fact::Known(true), "stopped while it was on the web");
             seen.service = Fact::Known(Service::Absent);
             seen.answers = Fact::Known(false);
+            seen.rotated = Fact::Known(false);
             seen.leftovers = Fact::Known(seen.mounts.known().is_some_and(|up| up.contains_key(&Mount::Run)));
         }
         Step::Unmount(mount) => {
@@ -253,10 +259,6 @@ fn steps(plan: &WorkspacePlan) -> Vec<String> {
     plan.steps.iter().map(Step::describe).collect()
 }
 
-fn has_start(plan: &WorkspacePlan) -> bool {
-    plan.steps.iter().any(|step| matches!(step, Step::Start(_)))
-}
-
 fn has_stop(plan: &WorkspacePlan) -> bool {
     plan.steps.contains(&Step::Stop)
 }
@@ -280,6 +282,7 @@ fn blinded(seen: &Sighting, image: &Fact<Option<ImageId>>) -> Vec<(&'static str,
         ("account", with(|seen| seen.account = unknown())),
         ("directories", with(|seen| seen.directories = unknown())),
         ("files", with(|seen| seen.files = unknown())),
+        ("rotated", with(|seen| seen.rotated = unknown())),
     ]
     .into_iter()
     .map(|(name, (seen, image))| (name, seen, image))
@@ -389,7 +392,7 @@ proptest! {
                 apply(&mut seen, step);
             }
             let next = planned(&desired, true, &seen, &image);
-            prop_assert!(has_start(&next), "blocked {:?}, unknown {:?}", next.blocked, next.unknown);
+            prop_assert!(next.starts(), "blocked {:?}, unknown {:?}", next.blocked, next.unknown);
         }
     }
 
@@ -397,7 +400,7 @@ proptest! {
     fn what_should_not_run_is_not_started((desired, present) in wanted(), seen in sightings(1), image in images(1)) {
         let plan = planned(&desired, present, &seen, &image);
         let should_run = present && desired.workspaces.values().all(Workspace::should_run);
-        prop_assert!(should_run || !has_start(&plan));
+        prop_assert!(should_run || !plan.starts());
         prop_assert!(should_run || !plan.steps.iter().any(|step| matches!(step, Step::LinkFront | Step::AwaitReady)));
     }
 
@@ -406,9 +409,9 @@ proptest! {
         let plan = planned(&desired, true, &seen, &image);
         let should_run = desired.workspaces.values().all(Workspace::should_run);
         if should_run && seen.service == Fact::Known(Service::Absent) {
-            prop_assert!(has_start(&plan) || !plan.blocked.is_empty() || !plan.unknown.is_empty());
+            prop_assert!(plan.starts() || !plan.blocked.is_empty() || !plan.unknown.is_empty());
         }
-        prop_assert!(plan.blocked.is_empty() || !has_start(&plan));
+        prop_assert!(plan.blocked.is_empty() || !plan.starts());
         prop_assert!(plan.blocked.is_empty() || !matches!(seen.service, Fact::Known(Service::Running(_))));
     }
 
@@ -428,6 +431,30 @@ proptest! {
         }
         let plan = planned(&desired, true, &seen, &image);
         prop_assert!(!has_stop(&plan) || !desired.workspaces.values().all(Workspace::should_run));
+    }
+
+    #[test]
+    fn another_secret_waits_for_a_restart((mut desired, _) in wanted(), service in services(), seen in sightings(1), image in images(1)) {
+        for workspace in desired.workspaces.values_mut() {
+            (workspace.enabled, workspace.intent.running, workspace.apply) = (true, true, Apply::Pending);
+        }
+        let runs = matches!(service, Service::Running(_));
+        let seen = Sighting { service: Fact::Known(service), rotated: Fact::Known(true), ..seen };
+        let plan = planned(&desired, true, &seen, &image);
+        prop_assert_eq!(plan.pending.contains(&Part::Secrets), runs);
+        prop_assert!(!has_stop(&plan));
+    }
+
+    /// A running workspace says what will keep it from being started again.
+    #[test]
+    fn what_ails_a_running_workspace_is_told((mut desired, _) in wanted(), service in services(), seen in sightings(1), image in images(1)) {
+        for workspace in desired.workspaces.values_mut() {
+            (workspace.enabled, workspace.intent.running) = (true, true);
+        }
+        let runs = matches!(service, Service::Running(_));
+        let seen = Sighting { service: Fact::Known(service), files: Fact::Known(vec![trouble("secret-unusable")]), ..seen };
+        let plan = planned(&desired, true, &seen, &image);
+        prop_assert_eq!(plan.ailing.len(), usize::from(runs));
     }
 }
 

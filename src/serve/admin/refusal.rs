@@ -15,6 +15,7 @@ use crate::host::intents::IntentError;
 use crate::host::logs::LogError;
 use crate::host::systemd::Chain;
 use crate::model::config::Problem;
+use crate::model::status::Trouble;
 use crate::serve::app::wire_problem;
 
 /// Why a request is not answered as asked.
@@ -28,6 +29,8 @@ pub enum Refusal {
     Unknown(String),
     #[error("the workspace {0} is disabled in the configuration")]
     Disabled(String),
+    #[error("it could not be started again, so it was left running: {}", .0.message)]
+    WouldNotStart(Box<Trouble>),
     #[error("the workspace {name} is {state}, not ready")]
     NotReady { name: String, state: &'static str },
     #[error("the configuration says where the password of {name} is: {file}")]
@@ -75,6 +78,7 @@ impl IntoResponse for Refusal {
                 "refused",
                 format!("set workspaces.{name}.enabled = true and run `csm reload`"),
             ),
+            Self::WouldNotStart(trouble) => (409, trouble.code, "refused", trouble.remediation.clone()),
             Self::NotReady { name, .. } => (
                 409,
                 "not-ready",

@@ -375,6 +375,15 @@ fn secrets_are_copied_for_the_containers_user_alone_and_removed_when_no_longer_n
         ]
     );
     assert_eq!(fs::read_to_string(copies.join("KEY")).unwrap(), "sesame\n");
+    let rotated = |rig: &Rig| homes::rotated(&rig.workspace, &rig.machine).unwrap();
+    assert!(!rotated(&rig));
+    fs::write(rig.path("elsewhere"), "shut").unwrap();
+    assert!(rotated(&rig), "another content behind the link");
+    fs::write(rig.path("elsewhere"), "").unwrap();
+    assert!(!rotated(&rig), "an unusable file is no other secret");
+    fs::write(rig.path("elsewhere"), "open").unwrap();
+    fs::remove_file(copies.join("OTHER")).unwrap();
+    assert!(!rotated(&rig), "the workspace was not given it");
 
     rig.workspace.secret_environment.pop_last();
     homes::write_secrets(&rig.workspace, &owner, &rig.machine).unwrap();

@@ -106,6 +106,46 @@ def test_the_environment_waits_for_a_restart(host, product, window):
     assert nginx_pids(host) == before[1]
 
 
+def test_a_rotated_secret_waits_for_a_restart(host, product):
+    """The editor has the old key in its environment, and the status says so as long as that is so."""
+    key, generation = "/run/lab-secrets/key", "ln -sfn lab-secrets.d/$1 /run/lab-secrets.new && mv -T /run/lab-secrets.new /run/lab-secrets"
+    for number, content in (("1", "old key\n"), ("2", "new key\n"), ("3", "")):
+        host.put(f"/run/lab-secrets.d/{number}/key", content, 0o600)
+    host.sh(generation, "1")
+    product.config["workspaces"]["sam"]["secret_environment"] = {"LAB_KEY": key}
+    product.reload()
+    host.wait_for("it is pending", lambda: product.workspace("sam")["pending"] == ["environment"], 10)
+    product.csm("restart", "sam")
+    before = product.main_pids()
+    assert product.inside("sam", "sh", "/run/csm/entrypoint", "printenv", "LAB_KEY").stdout == "old key\n"
+    assert product.workspace("sam")["pending"] == []
+
+    host.sh(generation, "2")
+    host.wait_for("it is pending", lambda: product.workspace("sam")["pending"] == ["secrets"], 2)
+    # Seen, not remembered.
+    host.sh('systemctl restart "$1"', DAEMON)
+    product.wait_ready()
+    assert product.plan()["pending"]["sam"] == ["secrets"]
+    assert product.main_pids() == before
+    # One that can't be used is said, and stops nothing.
+    host.sh(generation, "3")
+    codes = lambda: [finding["code"] for finding in product.workspace("sam")["findings"]]
+    host.wait_for("the status says why", lambda: codes() == ["secret-unusable"], 2)
+    assert product.state("sam") == "ready" and product.main_pids() == before
+    refused = product.csm("restart", "sam", check=1).stderr
+    assert "it could not be started again, so it was left running" in refused and "/run/lab-secrets/key" in refused
+    assert product.main_pids() == before
+    host.sh(generation, "2")
+    host.wait_for("it is as good as mended", lambda: codes() == [], 2)
+
+    product.csm("restart", "sam")
+    assert product.workspace("sam")["pending"] == []
+    assert product.inside("sam", "sh", "/run/csm/entrypoint", "printenv", "LAB_KEY").stdout == "new key\n"
+    del product.config["workspaces"]["sam"]["secret_environment"]
+    product.reload()
+    product.csm("restart", "sam")
+
+
 def test_apply_now_restarts_by_itself(host, product):
     before = product.main_pids()
     product.config["workspaces"]["alice"] |= {"apply": "now", "environment": {"LAB_GREETING": "now"}}

@@ -45,6 +45,7 @@ pub fn sighting(place: &Place, name: &WorkspaceName, wanted: Option<&Workspace>)
             },
         ),
         files: Fact::Known(Vec::new()),
+        rotated: Fact::Known(false),
     }
 }
 
@@ -53,7 +54,7 @@ pub fn blind(seen: &mut Sighting, calls: u64) {
     fn unknown<T>() -> Fact<T> {
         Fact::Unknown("a fault was asked for".to_owned())
     }
-    match calls % 8 {
+    match calls % 9 {
         0 => (seen.service, seen.mounts) = (unknown(), unknown()),
         1 => seen.service = unknown(),
         2 => seen.leftovers = unknown(),
@@ -61,6 +62,7 @@ pub fn blind(seen: &mut Sighting, calls: u64) {
         4 => seen.answers = unknown(),
         5 => (seen.account, seen.directories) = (unknown(), unknown()),
         6 => seen.directories = unknown(),
+        7 => seen.rotated = unknown(),
         _ => seen.files = unknown(),
     }
 }
