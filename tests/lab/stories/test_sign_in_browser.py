@@ -5,10 +5,11 @@ import re
 import time
 
 import pytest
-from playwright.sync_api import Error, TimeoutError, expect
+from playwright.sync_api import Error, expect
 from websockets.exceptions import InvalidStatus
 
 from lab import wait
+from lab.workbench import frame_with, in_terminal, open_sign_in, run_action, see_workbench, sign_in
 
 SERVER = r"""
 import http.server, os, sys
@@ -31,46 +32,6 @@ http.server.ThreadingHTTPServer(("127.0.0.1", 3000), Answer).serve_forever()
 """
 
 
-def open_sign_in(browser, name="dan", **options):
-    page = browser.visitor(**options).new_page()
-    page.goto(browser.url(name))
-    expect(page.locator("h1")).to_have_text(f"Sign in to {name}")
-    return page
-
-
-def sign_in(page, password):
-    page.get_by_label("Password").fill(password)
-    with page.expect_response(lambda answer: answer.request.method == "POST" and "/_csm/sign-in" in answer.url) as answer:
-        page.get_by_role("button", name="Sign in").click()
-    return answer.value
-
-
-def see_workbench(page):
-    page.locator(".monaco-workbench .activitybar").wait_for()
-    page.locator(".explorer-folders-view").wait_for()
-
-
-def run_action(page, title):
-    """Through the command palette, as people do. It lists what the editor can do at the moment it is opened, so it is
-    opened again while the language of a new file, say, isn't known yet."""
-    row = page.locator(".quick-input-list .monaco-list-row", has_text=title).first
-    deadline = time.monotonic() + 60
-    while True:
-        page.keyboard.press("F1")
-        field = page.locator(".quick-input-widget input[type=text]")
-        expect(field).to_be_visible()
-        field.fill(f">{title}")
-        try:
-            row.wait_for(timeout=5000)
-            break
-        except TimeoutError:
-            assert time.monotonic() < deadline, f"the command palette never had {title}"
-            page.keyboard.press("Escape")
-            expect(page.locator(".quick-input-widget")).to_be_hidden()
-    page.keyboard.press("Enter")
-    expect(page.locator(".quick-input-widget")).to_be_hidden()
-
-
 @pytest.fixture(scope="module")
 def editor(product, browser):
     """dan's window, signed in."""
@@ -79,11 +40,6 @@ def editor(product, browser):
     assert sign_in(page, product.passwords["dan"]).status == 303
     see_workbench(page)
     return page
-
-
-def in_terminal(editor, command):
-    editor.locator(".terminal-wrapper .xterm-helper-textarea").last.focus()
-    editor.keyboard.type(f"{command}\n")
 
 
 @pytest.fixture(scope="module")
@@ -148,21 +104,13 @@ def test_a_markdown_preview_is_readable(host, editor, browser):
     host.wait_for("the file is on the host's disk", lambda: b"A readable heading" in host.get(made), 20)
     assert host.sh("stat -c %U \"$1\"", made) == "csm-dan"
     run_action(editor, "Markdown: Open Preview")
-    preview = wait.until("the preview's text", lambda: shown_preview(editor), 30)
+    preview = wait.until("the preview's text", lambda: frame_with(editor, "h1", "A readable heading"), 30)
     expect(preview.locator("h1")).to_have_text("A readable heading")
     expect(preview.locator("strong")).to_have_text("some")
     expect(preview.locator("h1")).to_be_visible()
     # Painted too, so that the picture shows what a person sees.
     preview.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
     browser.picture(editor, "5 markdown preview")
-
-
-def shown_preview(page):
-    """The preview's frame, once it is the one that is shown: the editor fills a hidden frame first."""
-    for frame in page.frames:
-        if frame.locator("h1", has_text="A readable heading").count() and frame.frame_element().is_visible():
-            return frame
-    return None
 
 
 def test_a_port_inside_is_reached_through_the_editor(server, browser, editor):
