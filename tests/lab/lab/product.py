@@ -190,6 +190,11 @@ class Product:
         command = ("bash", "-euo", "pipefail", "-c", script, "lab", *arguments)
         return self.inside(name, *command, **options).stdout.strip()
 
+    def put_inside(self, name, path, content):
+        """Writes a file in a workspace's container, as its user."""
+        script = 'mkdir -p "$(dirname "$1")"; cat >"$1"'
+        self.inside(name, "bash", "-euc", script, "lab", path, input=content, text=False)
+
     def inside_argv(self, name, *command):
         """Podman refuses to exec from outside the unit's cgroup, so the process joins it first."""
         return ["bash", "-euo", "pipefail", "-c", ENTER, "lab", name, *command]

@@ -5,9 +5,19 @@ import time
 from playwright.sync_api import Error, TimeoutError, expect
 
 
+def go(page, url):
+    """Once more if a host of another run came or went at that moment: the browser takes it for a change of networks."""
+    try:
+        page.goto(url)
+    except Error as error:
+        if "ERR_NETWORK_CHANGED" not in str(error):
+            raise
+        page.goto(url)
+
+
 def open_sign_in(browser, name="dan", **options):
     page = browser.visitor(**options).new_page()
-    page.goto(browser.url(name))
+    go(page, browser.url(name))
     expect(page.locator("h1")).to_have_text(f"Sign in to {name}")
     return page
 

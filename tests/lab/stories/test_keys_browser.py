@@ -1,0 +1,183 @@
+"""The keys for opencode: start it, show it, another one, point it at lines; and stepping aside for the vendors' own."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from lab import wait
+from lab.vsix import stub
+from lab.workbench import in_terminal, open_workbench, run_action
+
+FILE = "/home/coder/project/src/main.rs"
+PREPARE = r"""
+mkdir -p /home/coder/project/src /home/coder/.local/share/code-server/User/globalStorage/code-server-multi.workspace
+cd /home/coder/project
+for n in $(seq 60); do echo "fn line_$n() {}"; done >src/main.rs
+# No first visit; and a terminal that shows its text as text.
+touch /home/coder/.local/share/code-server/User/globalStorage/code-server-multi.workspace/welcome-closed
+echo '{"terminal.integrated.gpuAcceleration": "off"}' >/home/coder/.local/share/code-server/User/settings.json
+"""
+
+def prepared(product, browser, name):
+    product.inside_sh(name, PREPARE)
+    return open_workbench(browser, product, name)
+
+
+@pytest.fixture(scope="module")
+def editor(product, browser):
+    page = prepared(product, browser, "dan")
+    open_file(page)
+    return page
+
+
+def open_file(page):
+    page.get_by_role("treeitem", name="src").click()
+    page.get_by_role("treeitem", name="main.rs").dblclick()
+    page.locator(".monaco-editor .view-line", has_text="line_1()").first.wait_for()
+    page.locator(".editor-group-container .monaco-editor").first.click()
+    page.mouse.move(650, 600)  # off the line between the two halves
+
+
+def go_to(page, line):
+    page.keyboard.press("Control+1")
+    page.keyboard.press("Control+g")
+    field = page.locator(".quick-input-widget input[type=text]")
+    expect(field).to_be_visible()
+    field.fill(f":{line}")
+    page.keyboard.press("Enter")
+    expect(page.locator(".quick-input-widget")).to_be_hidden()
+
+
+def agents(product, name="dan"):
+    """opencode's process ids in a workspace."""
+    return product.inside(name, "pgrep", "-x", "opencode", check=False).stdout.split()
+
+
+def screens(page):
+    """What each terminal that can be seen shows, without its spaces and frames: long lines are cut anywhere."""
+    return [re.sub(r"[\s\xa0┃]+", "", text) for text in page.locator(".xterm-rows").all_inner_texts()]
+
+
+def shows(page, *texts):
+    """The texts, one after the other."""
+    wanted = "".join(texts).replace(" ", "")
+    return wait.until(f"a terminal shows {texts}", lambda: any(wanted in screen for screen in screens(page)), 60)
+
+
+def terminal_has_focus(page):
+    return page.evaluate("() => document.activeElement?.classList.contains('xterm-helper-textarea') ?? false")
+
+
+def see_focus_in_terminal(page):
+    wait.until("the terminal has the focus", lambda: terminal_has_focus(page), 20)
+
+
+def ready(page):
+    """The keys are there once the extensions have started: so is the button in the file's title."""
+    page.locator(".editor-actions [aria-label*='opencode']").first.wait_for(timeout=60_000)
+
+
+def test_the_reference_starts_opencode_where_there_is_none(product, browser, editor):
+    ready(editor)
+    assert agents(product) == []
+    go_to(editor, 7)
+    editor.keyboard.press("Control+Alt+k")
+    # Typed once opencode can take it, not before.
+    shows(editor, "@src/main.rs")
+    assert len(agents(product)) == 1
+    see_focus_in_terminal(editor)
+    browser.picture(editor, "keys 1 reference to a file")
+
+
+def test_ctrl_esc_shows_the_one_there_is(product, browser, editor):
+    editor.keyboard.press("Control+1")
+    wait.until("the file has the focus", lambda: not terminal_has_focus(editor), 20)
+    editor.keyboard.press("Control+Escape")
+    see_focus_in_terminal(editor)
+    assert len(agents(product)) == 1
+
+
+def test_the_lines_of_the_selection_are_named(browser, editor):
+    go_to(editor, 37)
+    for _ in range(5):
+        editor.keyboard.press("Shift+ArrowDown")
+    editor.keyboard.press("Shift+End")
+    editor.keyboard.press("Control+Alt+k")
+    shows(editor, "@src/main.rs", "@src/main.rs#L37-42")
+    browser.picture(editor, "keys 2 reference to lines")
+    go_to(editor, 12)
+    editor.keyboard.press("Shift+End")
+    editor.keyboard.press("Control+Alt+k")
+    shows(editor, "#L37-42", "@src/main.rs#L12")
+    # From within the terminal too: the file is the one beside it.
+    see_focus_in_terminal(editor)
+    editor.keyboard.press("Control+Alt+k")
+    shows(editor, "@src/main.rs#L12", "@src/main.rs#L12")
+
+
+def test_ctrl_shift_esc_starts_another_one(product, browser, editor):
+    editor.keyboard.press("Control+Shift+Escape")
+    wait.until("two of them run", lambda: len(agents(product)) == 2, 60)
+    expect(editor.get_by_role("tab", name="opencode")).to_have_count(2)
+    shows(editor, "Ask anything")  # in a screen of its own
+    browser.picture(editor, "keys 3 another session")
+
+
+def test_ctrl_esc_starts_it_again_where_it_was_quit(product, editor):
+    product.inside("dan", "pkill", "-x", "opencode")
+    wait.until("none runs", lambda: not agents(product), 20)
+    editor.keyboard.press("Control+Escape")
+    wait.until("one runs", lambda: len(agents(product)) == 1, 60)
+    expect(editor.get_by_role("tab", name="opencode")).to_have_count(2)
+    # Started by hand it is found as well.
+    product.inside("dan", "pkill", "-x", "opencode")
+
+
+def test_without_the_keys_it_is_in_the_palette_and_above_the_terminal(product, browser, editor):
+    run_action(editor, "Terminal: Create New Terminal")
+    button = editor.locator(".part.panel .title-actions [aria-label*='opencode']").first
+    button.wait_for()
+    # Nothing of what makes the editor start sooner goes on into what people start.
+    in_terminal(editor, 'echo "cache [$NODE_COMPILE_CACHE]"')
+    shows(editor, "cache []")
+    browser.picture(editor, "keys 4 button above the terminal")
+    wait.until("none runs", lambda: not agents(product), 20)
+    button.click()
+    wait.until("one runs", lambda: len(agents(product)) == 1, 60)
+    product.inside("dan", "pkill", "-x", "opencode")
+
+
+@pytest.mark.parametrize(
+    "name, publisher, extension", [("alice", "sst-dev", "opencode"), ("sam", "anthropic", "claude-code")]
+)
+def test_a_vendors_own_extension_has_the_keys(product, browser, name, publisher, extension):
+    product.put_inside(name, "/tmp/stub.vsix", stub(publisher, extension))
+    product.inside(name, "code-server", "--install-extension", "/tmp/stub.vsix", timeout=120)
+    page = prepared(product, browser, name)
+    open_file(page)
+    pressed = lambda: product.inside(name, "cat", "/tmp/stub", check=False).stdout
+    def press():
+        page.keyboard.press("Control+Escape")
+        return pressed()
+    wait.until("the stub has its key", press, 60)
+    run_action(page, "Terminal: Create New Terminal")
+    page.locator(".terminal-wrapper .xterm-screen").last.wait_for()
+    before = len(pressed())
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+1")
+    page.keyboard.press("Control+Escape")
+    wait.until("the stub was told", lambda: len(pressed()) == before + 1, 20)
+    page.keyboard.press("Control+Alt+k")
+    page.keyboard.press("Control+Shift+Escape")
+    page.keyboard.press("F1")
+    field = page.locator(".quick-input-widget input[type=text]")
+    field.fill(">opencode")
+    if extension == "opencode":
+        expect(page.locator(".quick-input-list .monaco-list-row", has_text="Open opencode in a Split Terminal")).to_have_count(0)
+    else:
+        page.locator(".quick-input-list .monaco-list-row", has_text="Open opencode in a Split Terminal").first.wait_for()
+    browser.picture(page, f"keys 5 beside {publisher}.{extension}")
+    page.keyboard.press("Escape")
+    assert agents(product, name) == []
+    page.context.close()
