@@ -26,7 +26,7 @@ use crate::model::unit::{self, Live, MOUNTS, Mount, SpecHash};
 
 const START: Duration = Duration::from_secs(unit::START_SECONDS + 5);
 const STOP: Duration = Duration::from_secs(unit::STOP_SECONDS + 10);
-const CHECK: Duration = Duration::from_secs(unit::STORAGE_CHECK_SECONDS + 5);
+const CHECK: Duration = Duration::from_secs(unit::STORAGE_CHECK_SECONDS + 1);
 const MOUNT: Duration = Duration::from_secs(30);
 /// How long the editor may take to answer after its container runs.
 const READY: Duration = Duration::from_secs(60);
@@ -155,21 +155,27 @@ impl LiveEngine {
     async fn start(&self, name: &WorkspaceName, spec: &UnitSpec) -> Result<(), EngineError> {
         // A socket that a killed editor left would be taken for a new one.
         let _ = std::fs::remove_file(self.places(name).socket);
-        let mut started = self.systemd.start(spec, Vec::new(), START).await;
-        if started
-            .as_ref()
-            .is_err_and(|error| systemd::is(error, "org.freedesktop.systemd1.UnitExists"))
-        {
-            // One that failed and was not forgotten yet holds the name.
-            self.systemd
-                .reset_failed(&spec.name)
-                .await
-                .map_err(|error| start_failed(name, error))?;
-            started = self.systemd.start(spec, Vec::new(), START).await;
+        let mut events = self.systemd.events();
+        let mut started = self.start_unit(spec).await;
+        // A PID 1 that is reloaded in the middle may miss who told it that the container runs, and then ends the unit
+        // (result `protocol`).
+        if matches!(started, Err(SystemdError::Job { .. })) && resynced(&mut events) {
+            started = self.start_unit(spec).await;
         }
         match started {
             Ok(()) => Ok(()),
             Err(error) => Err(self.why_not_started(name, spec, error).await),
+        }
+    }
+
+    async fn start_unit(&self, spec: &UnitSpec) -> Result<(), SystemdError> {
+        match self.systemd.start(spec, Vec::new(), START).await {
+            Err(error) if systemd::is(&error, "org.freedesktop.systemd1.UnitExists") => {
+                // One that failed and was not forgotten yet holds the name.
+                self.systemd.reset_failed(&spec.name).await?;
+                self.systemd.start(spec, Vec::new(), START).await
+            }
+            started => started,
         }
     }
 
@@ -413,6 +419,11 @@ impl LiveEngine {
             Err(error) => Err(disk(step, error)),
         }
     }
+}
+
+/// Whether signals may have been missed since these events were subscribed to.
+fn resynced(events: &mut tokio::sync::broadcast::Receiver<systemd::Event>) -> bool {
+    std::iter::from_fn(|| events.try_recv().ok()).any(|event| event == systemd::Event::Resync)
 }
 
 fn link(places: &Places) -> Result<(), FileError> {

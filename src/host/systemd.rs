@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::{Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 use zbus::{OwnedObjectPath, OwnedVariant, Variant};
@@ -137,17 +138,22 @@ impl Systemd {
         self.silent.store(false, Ordering::SeqCst);
         *pause = Duration::from_millis(100);
         self.tell(Event::Resync);
+        // Not awaited where it is called: an answer comes behind the signals, which have to be read for it to arrive.
+        let mut subscribing = FuturesUnordered::new();
         loop {
             tokio::select! {
                 owner = owners.next() => match owner {
                     // Another PID 1, as after `systemctl daemon-reexec`, may know nothing of who wants its signals.
-                    Some(Some(_)) => {
-                        manager.subscribe().await.or_else(already_subscribed)?;
-                        self.tell(Event::Resync);
-                    }
+                    Some(Some(_)) => subscribing.push(tokio::time::timeout(CALL, manager.subscribe())),
                     Some(None) => {}
                     None => return Ok(()),
                 },
+                Some(subscribed) = subscribing.next() => {
+                    if let Ok(answer) = subscribed {
+                        answer.or_else(already_subscribed)?;
+                    }
+                    self.tell(Event::Resync);
+                }
                 signal = reloads.next() => {
                     let Some(signal) = signal else { return Ok(()) };
                     // While it reloads it signals nothing else.

@@ -23,7 +23,7 @@ pub const START_SECONDS: u64 = 60;
 pub const STOP_SECONDS: u64 = 20;
 
 /// Podman needs a second to find that its store is damaged.
-pub const STORAGE_CHECK_SECONDS: u64 = 20;
+pub const STORAGE_CHECK_SECONDS: u64 = 8;
 
 pub fn service_name(name: &WorkspaceName) -> String {
     format!("csm-{name}.service")

@@ -133,7 +133,7 @@ impl IntoResponse for Refusal {
             _ => Vec::new(),
         };
         if status >= 500 {
-            tracing::warn!(code, error = %Chain(&self), "request failed");
+            tracing::warn!(code, error = %Chain(&self), "request failed: {}", Chain(&self));
         }
         let details = ProblemDetails {
             code: code.to_owned(),

@@ -73,8 +73,10 @@ class Invariants:
 
     def quick(self, within=5, refused=(), most_delay=MOST_DELAY):
         """What is looked at in no time; for stories of many faults."""
-        self.is_as_desired(within, refused)
-        self.bystanders.check(most_delay)
+        # On a machine that is busy with other things everything takes longer.
+        busy = self.bystanders.busy()
+        self.is_as_desired(within + busy, refused)
+        self.bystanders.check(most_delay + busy)
         self.one_container_each()
         self.homes_are_left_alone()
         self.refusals_have_reasons(refused)
@@ -131,15 +133,17 @@ class Invariants:
             assert not codes - self.journal_codes(), f"the journal lacks {codes - self.journal_codes()}"
 
     def journal_codes(self):
-        lines = self.host.journal(DAEMON, "--output=json", "--output-fields=F_CODE").splitlines()
-        return {json.loads(line).get("F_CODE") for line in lines}
+        """Of log messages and of events."""
+        lines = self.host.journal(DAEMON, "--output=json", "--output-fields=F_CODE,CSM_CODE").splitlines()
+        return {json.loads(line).get(field) for line in lines for field in ("F_CODE", "CSM_CODE")}
 
     def restarting_changes_nothing(self):
         """I9: the daemon is restarted twice; nobody is started or stopped for it, and nothing is left to do."""
         before = self.product.main_pids()
         for _ in range(2):
             self.host.sh('systemctl restart "$1"', DAEMON)
-            self.host.wait_for("nothing is left to do", lambda: not any(self.product.plan()["workspaces"].values()), 5)
+            busy = self.bystanders.busy()
+            self.host.wait_for("nothing is left to do", lambda: not any(self.product.plan()["workspaces"].values()), 5 + busy)
             assert self.product.main_pids() == before
 
     def intents_are_whole(self):

@@ -1,0 +1,103 @@
+"""Files that the configuration names become something else: F10. What was good before stays in force, nobody blocks on a
+FIFO, nothing starts with an empty key, and the right thing put back counts within a second."""
+
+import time
+
+from lab.invariants import KEY, KEY_FILE, plant_canary
+
+BACK = 1.0
+
+# Each makes something else of the file "$1", and how that is told. Neighbours in the list are told differently.
+KINDS = {
+    "removed": (":", "there is no such file"),
+    "empty": (': >"$1"', "it is empty"),
+    "a FIFO": ('mkfifo "$1"', "it is not a regular file"),
+    "10 MB": ('dd if=/dev/zero of="$1" bs=1M count=10 status=none', "it is larger than"),
+    "a directory": ('mkdir "$1"', "it is not a regular file"),
+    "a link to nowhere": ('ln -s /nowhere "$1"', "there is no such file"),
+    "a device": ('ln -s /dev/zero "$1"', "it is not a regular file"),
+    "a link in a circle": ('ln -s "$1" "$1"', "it can't be read"),
+    "a socket": ('python3 -c "import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])" "$1"', "it is not a regular file"),
+}
+# Only a password is taken apart so far.
+PASSWORDS = KINDS | {
+    "one newline": ('echo >"$1"', "it is empty"),
+    "a truncated hash": ("echo '$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHQ' >\"$1\"", "argon2"),
+}
+
+
+def CONFIGURE(product):
+    plant_canary(product)
+
+
+def spoil(host, path, how):
+    host.sh('rm -rf "$1"; ' + how, path)
+
+
+def put_back(host, path, content):
+    host.sh('if test -d "$1"; then rmdir "$1"; fi', path)
+    host.put(path, content + "\n", 0o600)
+
+
+def told(host, product, name, code, words):
+    """Within a second: a finding of that code with these words. The rest of the status is there at once."""
+    begun = time.monotonic()
+    host.wait_for(f"{code}: {words}", lambda: [one for one in product.workspace(name)["findings"] if one["code"] == code and words in one["message"]], 10)
+    return time.monotonic() - begun
+
+
+def test_f10_the_key_of_a_workspace(host, product, invariants, sam):
+    pid = sam.pid()
+    spoil(host, KEY_FILE, KINDS["removed"][0])
+    # It touches nobody who works.
+    assert sam.csm("reload") == 0
+    invariants.bystanders.check()
+    assert sam.pid() == pid and sam.state() == "ready"
+    assert sam.stop() == 0
+    assert sam.start() == 1, "started with a key that is none"
+    for kind, (how, words) in KINDS.items():
+        spoil(host, KEY_FILE, how)
+        took = told(host, product, "sam", "secret-unusable", words)
+        print(f"{kind}: told after {took:.1f} s")
+        said = product.workspace("sam")
+        assert said["state"] == "blocked" and KEY_FILE in said["findings"][0]["message"], (kind, said)
+        assert host.show("csm-sam.service", "LoadState") == "not-found", kind
+        assert took < BACK + invariants.bystanders.busy(), kind
+    invariants.refusals_have_reasons(refused=["sam"])
+    put_back(host, KEY_FILE, KEY)
+    begun = time.monotonic()
+    host.wait_for("it is no longer blocked", lambda: sam.state() != "blocked", 10)
+    took = time.monotonic() - begun
+    assert took < BACK + invariants.bystanders.busy(), f"noticed after {took:.1f} s"
+    host.wait_for("it runs", sam.is_ready, 20)
+    invariants.check()
+
+
+def test_f10_a_password_file(host, product, invariants, sam):
+    path = product.password_file("dan")
+    with product.visitor("dan") as dan:
+        for kind, (how, words) in PASSWORDS.items():
+            spoil(host, path, how)
+            took = told(host, product, "dan", "password-unusable", words)
+            print(f"{kind}: told after {took:.1f} s")
+            # The last good one stays in force, for who is signed in and for who signs in now.
+            assert dan.get("/healthz").status_code == 200, kind
+            assert took < BACK + invariants.bystanders.busy(), kind
+            put_back(host, path, product.passwords["dan"])
+            host.wait_for("nothing is amiss", lambda: not product.workspace("dan")["findings"], 5)
+        spoil(host, path, KINDS["a FIFO"][0])
+        told(host, product, "dan", "password-unusable", "regular")
+        with product.visitor("dan") as again:
+            assert again.get("/healthz").status_code == 200
+        put_back(host, path, product.passwords["dan"])
+    host.wait_for("nothing is amiss", lambda: not product.workspace("dan")["findings"], 5)
+    invariants.quick()
+
+
+def test_f10_a_mode_that_lets_everybody_read(host, product):
+    """Served as it is, since taking it away would help nobody; doctor says so."""
+    path = product.password_file("dan")
+    host.sh('chmod 0644 "$1"', path)
+    assert "password-file-open" in product.csm("doctor", "--json", check=False).stdout
+    host.sh('chmod 0600 "$1"', path)
+    assert "password-file-open" not in product.csm("doctor", "--json", check=False).stdout
