@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import time
+import traceback
 from pathlib import Path
 
 from lab import browser as browsers, env, host as hosts
@@ -45,7 +46,7 @@ def main():
     chosen = options.only.split(",")
     if unknown := set(chosen) - {*PARTS, KERNEL}:
         asked.error(f"no such part: {', '.join(sorted(unknown))}")
-    results = {"parts": json.loads(options.earlier.read_text())["parts"] if options.earlier else {}}
+    results = {"parts": json.loads(options.earlier.read_text())["parts"] if options.earlier else {}, "failed": []}
     where = env.artifacts()
     hosts.of_runs_that_died()
     say("booting a host with three workspaces")
@@ -60,10 +61,12 @@ def main():
     files = report.files(results)
     for name, text in files.items():
         put(where, name, text)
-        if options.write:
+        if options.write and not results["failed"]:
             put(env.CHECKOUT / "docs", name, text)
     print(files["benchmarks.md"])
     say(f"results.json, benchmarks.md and its pictures are in {where}")
+    if results["failed"]:
+        sys.exit(f"not measured: {', '.join(results['failed'])}; repeat them with --only, and --with {where}/results.json")
 
 
 def measure(results, name, where, part):
@@ -71,7 +74,13 @@ def measure(results, name, where, part):
     load = places.load()
     say(f"{name}, load {load:.1f}")
     at, begun = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), time.monotonic()
-    found = part()
+    try:
+        found = part()
+    except Exception:
+        # The others are worth having.
+        traceback.print_exc()
+        results["failed"].append(name)
+        return
     results["parts"][name] = {"at": at, "commit": places.commit(), "load": load, "took": time.monotonic() - begun, "found": found}
     (where / "results.json.new").write_text(json.dumps(results, indent=1) + "\n")
     shutil.move(where / "results.json.new", where / "results.json")

@@ -1,5 +1,7 @@
 """Many workspaces that are known and stopped, beside the three that run: what daemon and nginx make of them."""
 
+from lab.product import PEOPLE
+
 from .parts import spread
 
 CROWD = "inside_crowd.py"
@@ -7,6 +9,8 @@ KNOWN = (10, 100, 1000)
 # nginx at so many files; and where one more is added.
 SNIPPETS = (10, 100)
 ONE_MORE_AT = 100
+# So many are stopped, with their mounts ready; those beyond are disabled: three mounts for each of a thousand are minutes.
+STOPPED = 97
 
 
 def crowd(place, options):
@@ -14,7 +18,7 @@ def crowd(place, options):
     pattern = a_password(place)
     names = place.inside("crowd", KNOWN[-1], pattern, script=CROWD, timeout=120)
     for known in KNOWN:
-        found[str(known)] = at(place, options, known, names[: known - len(place.product.people)])
+        found[str(known)] = at(place, options, known, names[: known - len(PEOPLE)])
     return {"rounds": options.crowd, "known": found}
 
 
@@ -33,7 +37,9 @@ def a_password(place):
 
 def at(place, options, known, names):
     product = place.product
-    product.config["workspaces"] = {name: product.workspace_table(name) for name in product.people} | {name: {} for name in names}
+    running = {name: product.workspace_table(name) for name in PEOPLE}
+    others = {name: {} if number < STOPPED else {"enabled": False} for number, name in enumerate(names)}
+    product.config["workspaces"] = running | others
     product.reload()
     ask = lambda *words, timeout=600: place.inside(*words, script=CROWD, timeout=timeout)
     ask("settled")

@@ -2,7 +2,7 @@
 
 from . import chart
 from .cold import STRETCHES
-from .crowd import ONE_MORE_AT
+from .crowd import ONE_MORE_AT, STOPPED
 from .text import mb, quarters, table
 
 PICTURE = "images/cold-start.svg"
@@ -45,8 +45,8 @@ def crowd(found):
     more = known[str(ONE_MORE_AT)]["one more"]
     return (
         "\n## Many workspaces\n\n"
-        "Three run; the others are stopped, as by `csm stop`: each has an account, subordinate ids, a password, directories,\n"
-        f"mounts and a file for nginx. {found['rounds']} rounds.\n\n"
+        f"Three run; {STOPPED} at most are stopped, as by `csm stop`, the rest is disabled. Each has an account, subordinate ids, a\n"
+        f"password and a file for nginx; the stopped ones have directories and mounts as well. {found['rounds']} rounds.\n\n"
         + table(
             head,
             line("daemon: exec to READY, ms", starts("ready_ms")),
