@@ -30,8 +30,9 @@ def sign_in(page, password):
 
 
 def see_workbench(page):
-    page.locator(".monaco-workbench .activitybar").wait_for()
-    page.locator(".explorer-folders-view").wait_for()
+    # The first window of a workspace, on a machine that builds something else besides.
+    page.locator(".monaco-workbench .activitybar").wait_for(timeout=60_000)
+    page.locator(".explorer-folders-view").wait_for(timeout=60_000)
 
 
 def open_workbench(browser, product, name="dan", **options):
