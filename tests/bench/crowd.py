@@ -43,6 +43,7 @@ def at(place, options, known, names):
     product.reload()
     ask = lambda *words, timeout=600: place.inside(*words, script=CROWD, timeout=timeout)
     ask("settled")
+    product.wait_settled(deadline=300)
     found = {"starts": summed(ask("starts", options.crowd))}
     found["memory"] = ask("services", product.domain)
     found["bus"] = ask("bus")
