@@ -1,0 +1,78 @@
+"""Random histories on a real host: what people and admins do, with the daemon and the gateway killed in between, and all
+invariants after each. CSM_LAB_SEED repeats a run, CSM_LAB_HISTORIES makes it longer (tests/long does). Thousands more
+are played on a machine that isn't one: tests/it/engine/histories.rs."""
+
+import concurrent.futures
+import os
+import random
+import time
+
+import pytest
+
+from lab.invariants import plant_canary
+from lab.product import DAEMON, GATEWAY
+
+HISTORIES = int(os.environ.get("CSM_LAB_HISTORIES", "5"))
+SEED = int(os.environ.get("CSM_LAB_SEED") or time.time_ns() % 1_000_000)
+LENGTH = (3, 7)
+ACTS = ("start", "stop", "restart", "change", "change_now", "limit", "remove", "add")
+
+
+def CONFIGURE(product):
+    plant_canary(product)
+    product.host.put(f"/etc/systemd/system/{DAEMON}.d/lab.conf", "[Service]\nRestartSec=20ms\n")
+
+
+def history(dice):
+    """[(what, killed, after how long)]: each an act, and who is killed that long after it was begun."""
+    return [
+        (dice.choice(ACTS), dice.choice((None, None, DAEMON, DAEMON, GATEWAY)), dice.uniform(0, 1.2))
+        for _ in range(dice.randint(*LENGTH))
+    ]
+
+
+def play(host, product, sam, pool, events):
+    for act, victim, moment in events:
+        configured = "sam" in product.config["workspaces"]
+        if configured == (act == "add"):
+            continue
+        if act == "add":
+            product.config["workspaces"]["sam"] = sam.table
+            doing = pool.submit(sam.reload)
+        else:
+            if act == "remove":
+                sam.table = dict(product.config["workspaces"]["sam"])
+            doing = pool.submit(getattr(sam, act))
+        if victim:
+            # The moment itself, not a wait for anything.
+            time.sleep(moment)
+            host.run("systemctl", "kill", "--signal=KILL", "--kill-whom=main", victim, check=False)
+        if doing.result(90) and victim == DAEMON and act in ("start", "stop"):
+            # Whether it was on disk before the daemon died is open; so it is asked for again, as people do.
+            getattr(sam, act)()
+
+
+@pytest.mark.long
+def test_every_history_ends_as_desired(host, product, invariants, sam):
+    print(f"seed: {SEED} (CSM_LAB_SEED={SEED} repeats it)")
+    dice = random.Random(SEED)
+    sam.table = dict(product.config["workspaces"]["sam"])
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        for number in range(HISTORIES):
+            events = history(dice)
+            what = f"seed {SEED}, history {number}: " + ", ".join(
+                f"{act}" + (f" ({victim.removeprefix('code-server-multi').removesuffix('.service') or 'daemon'} killed after {moment:.2f} s)" if victim else "")
+                for act, victim, moment in events
+            )
+            print(what)
+            try:
+                play(host, product, sam, pool, events)
+                host.wait_for("a daemon answers", product.status, 20)
+                # What was being started when the last kill came has its time; a gateway too.
+                invariants.quick(within=20, most_delay=10)
+                invariants.intents_are_whole()
+                # The dear ones now and then.
+                if number % 20 == 0 or number == HISTORIES - 1:
+                    invariants.check(most_delay=10)
+            except AssertionError as error:
+                raise AssertionError(what) from error
