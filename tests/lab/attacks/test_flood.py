@@ -264,6 +264,7 @@ def test_guesses_at_once_use_up_neither_memory_nor_the_gateway(host, product, ga
     statuses = json.loads(storm.stdout.read())
     print({status: statuses.count(status) for status in set(statuses)}, "served meanwhile:", served)
     assert len(statuses) == 400 and set(statuses) <= {401, 429, 503}
-    assert statuses.count(503) > 100 and served > 5
+    # Checked at most are those that run and the 32 that wait, more only as fast as these get done.
+    assert statuses.count(503) > 20 and statuses.count(401) < 100 and served > 5
     assert memory(host, gateway, "VmHWM") - before < CHECKING_MIB
     assert host.show("code-server-multi-gateway.service", "MainPID") == gateway
