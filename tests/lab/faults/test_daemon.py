@@ -108,8 +108,8 @@ def test_f29_more_events_than_the_kernel_keeps(host, product, invariants, sam):
 
 def test_f19_changed_a_hundred_times_a_second(host, product, invariants, sam):
     """Taken together, and the last one counts."""
+    product.config["workspaces"]["sam"]["tasks_max"] = 1888
     text = tomli_w.dumps(product.config)
-    assert "tasks_max = 1888" in text
     before = host.journal(DAEMON).count("configuration read")
     changes = 'i=1; while [ $i -le 200 ]; do sed "s/tasks_max = 1888/tasks_max = $((3000 + i))/" /etc/lab/many.toml >/etc/lab/many.new; mv /etc/lab/many.new "$1"; i=$((i + 1)); sleep 0.01; done'
     host.put("/etc/lab/many.toml", text)
