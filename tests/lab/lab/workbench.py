@@ -4,6 +4,8 @@ import time
 
 from playwright.sync_api import Error, TimeoutError, expect
 
+from . import wait
+
 
 def go(page, url):
     """Once more if a host of another run came or went at that moment: the browser takes it for a change of networks."""
@@ -43,6 +45,13 @@ def open_workbench(browser, product, name="dan", **options):
     return page
 
 
+def close_welcome(page):
+    """The page of a first visit, as soon as it is there: it takes the focus when it comes."""
+    frame = wait.until("the welcome page", lambda: frame_with(page, "h1", "Welcome to your workspace"), 60)
+    frame.get_by_role("link", name="Close this page").click()
+    expect(page.get_by_role("tab", name="Welcome")).to_have_count(0)
+
+
 def run_action(page, title):
     """Through the command palette, as people do. It lists what the editor can do at the moment it is opened, so it is
     opened again while the language of a new file, say, isn't known yet."""
@@ -51,9 +60,10 @@ def run_action(page, title):
     while True:
         page.keyboard.press("F1")
         field = page.locator(".quick-input-widget input[type=text]")
-        expect(field).to_be_visible()
-        field.fill(f">{title}")
         try:
+            # Keys go nowhere while they are a page's that is about to open inside the editor.
+            field.wait_for(timeout=5000)
+            field.fill(f">{title}")
             row.wait_for(timeout=5000)
             break
         except TimeoutError:

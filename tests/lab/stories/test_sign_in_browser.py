@@ -9,7 +9,7 @@ from playwright.sync_api import Error, expect
 from websockets.exceptions import InvalidStatus
 
 from lab import wait
-from lab.workbench import frame_with, in_terminal, open_sign_in, run_action, see_workbench, sign_in
+from lab.workbench import close_welcome, frame_with, in_terminal, open_sign_in, run_action, see_workbench, sign_in
 
 SERVER = r"""
 import http.server, os, sys
@@ -39,6 +39,7 @@ def editor(product, browser):
     browser.picture(page, "1 sign in")
     assert sign_in(page, product.passwords["dan"]).status == 303
     see_workbench(page)
+    close_welcome(page)
     return page
 
 
