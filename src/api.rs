@@ -216,6 +216,47 @@ pub struct LogLine {
     pub message: String,
 }
 
+/// `GET /v1/usage`: what workspaces use at this moment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Usage {
+    pub api: u32,
+    /// A clock that only goes forward, for the time between two answers.
+    pub clock_usec: u64,
+    pub workspaces: Vec<WorkspaceUsage>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct WorkspaceUsage {
+    pub name: String,
+    pub state: State,
+    pub limits: LimitsStatus,
+    /// Nothing while it does not run.
+    pub counts: Option<Counts>,
+}
+
+/// What the kernel counts of a workspace that runs. Nothing where this host does not count it, which is not zero.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Counts {
+    /// Processor time since it was started: the share is the difference of two answers by that of their clocks.
+    pub cpu_usec: Option<u64>,
+    pub memory_bytes: Option<u64>,
+    pub memory_peak_bytes: Option<u64>,
+    pub tasks: Option<u64>,
+    /// Processes that the kernel ended for want of memory, since it was started.
+    pub oom_kills: Option<u64>,
+    /// Per cent of the last ten seconds in which some process had to wait for a processor.
+    pub pressure_cpu: Option<f64>,
+    pub pressure_memory: Option<f64>,
+    pub pressure_io: Option<f64>,
+}
+
+/// `GET /v1/workspaces/NAME/disk`: counted anew for each answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DiskUse {
+    /// What the home takes on the disk.
+    pub bytes: u64,
+}
+
 /// Query of `GET /v1/events`; the answer is a stream of `Event`, one JSON object a line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -252,6 +293,9 @@ pub struct Event {
     pub by: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub why: Option<String>,
+    /// How many processes were ended; how many more refusals there were before this one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub count: Option<u64>,
     /// All of it in words.
     pub message: String,
 }

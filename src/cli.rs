@@ -20,6 +20,8 @@ pub mod report;
 pub mod scaffold;
 pub mod status;
 pub mod text;
+pub mod top;
+pub mod window;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
@@ -111,6 +113,7 @@ pub async fn run(verb: Verb, socket: PathBuf, screen: &Screen) -> Result<Outcome
         Verb::Events { name, follow, lines } => {
             return events::run(&client, screen, name.as_ref(), follow, lines).await;
         }
+        Verb::Top { names, once, disk } => return top::run(&client, screen, &names, once, disk).await,
         Verb::Plan => screen.show(&client.get("/v1/plan").await?, report::plan)?,
         Verb::Reload => screen.show(&client.post("/v1/reload").await?, report::reloaded)?,
         Verb::Password { name, generate, remove } => {

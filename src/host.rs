@@ -3,6 +3,7 @@
 
 pub mod accounts;
 pub mod addresses;
+pub mod disk;
 pub mod editor;
 pub mod exec;
 pub mod facts;
@@ -12,11 +13,13 @@ pub mod homes;
 pub mod images;
 pub mod intents;
 pub mod journal;
+pub mod kills;
 pub mod listing;
 pub mod live;
 pub mod logs;
 pub mod nginx;
 pub mod secrets;
+pub mod stats;
 pub mod systemd;
 pub mod watch;
 

@@ -15,6 +15,7 @@ pub mod model {
     pub mod layout;
     pub mod names;
     pub mod nginx;
+    pub mod oom;
     pub mod plan;
     pub mod podman;
     pub mod probe;

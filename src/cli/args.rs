@@ -101,6 +101,19 @@ pub enum Verb {
         #[arg(short = 'n', long, value_name = "LINES", default_value_t = 100)]
         lines: u32,
     },
+    /// Show what workspaces use: processors, memory, tasks, and what they have to wait for
+    ///
+    /// On a terminal it is drawn anew every two seconds until q or Ctrl-C. `n/a` is what this host does not count.
+    Top {
+        #[arg(value_name = "NAME", value_parser = WorkspaceName::parse)]
+        names: Vec<WorkspaceName>,
+        /// Show it once, as in a pipe
+        #[arg(long)]
+        once: bool,
+        /// Count what the homes take on the disk, which reads all of their directories
+        #[arg(long)]
+        disk: bool,
+    },
     /// Show what the daemon would do now, without doing it
     Plan,
     /// Read the configuration file again

@@ -45,6 +45,11 @@ impl Client {
         self.whole(Method::POST, path, Bytes::new(), ANSWER_SECONDS).await
     }
 
+    /// For an answer that takes work.
+    pub async fn get_slowly(&self, path: &str) -> Result<Answer, CliError> {
+        self.whole(Method::GET, path, Bytes::new(), TEST_SECONDS).await
+    }
+
     pub async fn test(&self, path: &str) -> Result<Answer, CliError> {
         self.whole(Method::POST, path, Bytes::new(), TEST_SECONDS).await
     }

@@ -137,6 +137,7 @@ mod tests {
             code: code.map(str::to_owned),
             by: None,
             why: None,
+            count: None,
             message: message.into(),
         };
         for (event, line) in [

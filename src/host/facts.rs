@@ -9,12 +9,13 @@ use zbus::OwnedVariant;
 use crate::host::files;
 use crate::host::homes;
 use crate::host::listing::Rows;
+use crate::host::stats;
 use crate::host::systemd::Chain;
 use crate::model::desired::Workspace;
 use crate::model::layout::Places;
 use crate::model::plan::Fact;
 use crate::model::status::Trouble;
-use crate::model::unit::{self, MOUNTS, Mount};
+use crate::model::unit::{MOUNTS, Mount};
 
 pub(crate) fn fact<T, E: std::error::Error + 'static>(looked: Result<T, E>) -> Fact<T> {
     match looked {
@@ -115,9 +116,6 @@ const ROOM: u64 = 48;
 /// Whether a service is so near its TasksMax= that nothing more can be started in it, as with a fork bomb inside
 /// (cgroups(7), pids). Not so where the host has no such controller.
 pub(crate) fn crowded(service: &str) -> bool {
-    let number = |file: &str| {
-        let path = format!("/sys/fs/cgroup/{}/{service}/{file}", unit::SLICE);
-        std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok()
-    };
+    let number = |file: &str| stats::read(service, file)?.trim().parse::<u64>().ok();
     matches!((number("pids.current"), number("pids.max")), (Some(now), Some(most)) if now + ROOM > most)
 }

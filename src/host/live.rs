@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::host::disk::{self, DiskError};
 use crate::host::exec::{self, ExecError};
 use crate::host::facts::{crowded, fact, file_troubles, frozen, link_there, mounts, networks};
 use crate::host::failures::{disk, failed, image_failed, mount_failed, program_missing, start_failed, storage_corrupt};
 use crate::host::files::{self, Doing as _, FileError};
 use crate::host::images::Images;
+use crate::host::kills::Kills;
 use crate::host::listing::{Answer, Listing, OURS, Rows};
 use crate::host::logs::{self, Log, LogError, Query};
 use crate::host::systemd::{self, Systemd, SystemdError};
@@ -36,6 +38,7 @@ pub struct LiveEngine {
     pub listing: Listing<Systemd>,
     pub watch: Arc<Watch>,
     pub images: Images,
+    pub kills: Kills,
     pub machine: Machine,
 }
 
@@ -84,11 +87,13 @@ impl LiveEngine {
             cpu_weight: number("CPUWeight")?,
             tasks_max: number("TasksMax")?,
         };
+        let started = number("ExecMainStartTimestamp").ok().filter(|at| *at != 0);
         Ok(Service::Running(Box::new(Running {
             spec: SpecHash::parse(&row.description),
             live: Live { limits, denied },
             frozen: frozen(&properties),
-            started: number("ExecMainStartTimestamp").ok().filter(|at| *at != 0),
+            started,
+            oom: self.kills.look(name, started),
             main_pid: properties
                 .get("MainPID")
                 .and_then(|pid| u32::try_from(pid).ok())
@@ -244,6 +249,9 @@ impl Engine for LiveEngine {
                 (Fact::Unknown(why.clone()), Fact::Unknown(why))
             }
         };
+        if service == Fact::Known(Service::Absent) {
+            self.kills.forget(name);
+        }
         let leftovers = match (&service, &mounts) {
             (Fact::Known(Service::Absent), Fact::Known(up)) if up.contains_key(&Mount::Run) => {
                 fact(std::fs::read_dir(&places.run).map(|mut entries| entries.next().is_some()))
@@ -395,6 +403,11 @@ impl LiveEngine {
     /// Opens the journal.
     pub async fn journal(&self, query: &Query) -> Result<Log, LogError> {
         logs::open(&self.systemd, &self.machine.path, query).await
+    }
+
+    /// Counts what a home takes on the disk.
+    pub async fn disk(&self, workspace: &Workspace) -> Result<u64, DiskError> {
+        disk::used(&self.systemd, &self.machine.path, workspace).await
     }
 
     /// Runs a command in a workspace to its end.

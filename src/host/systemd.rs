@@ -429,6 +429,10 @@ fn variant(value: &Value) -> Variant<'static> {
             let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
             Variant::from((true, words))
         }
+        Value::Binds(binds) => {
+            let rows = binds.iter().map(|(from, to)| (from.clone(), to.clone(), false, 0_u64));
+            Variant::from(rows.collect::<Vec<_>>())
+        }
         Value::Networks(networks) => {
             let rows = networks.iter().map(|(address, prefix)| match address {
                 std::net::IpAddr::V4(four) => (libc_family(false), four.octets().to_vec(), *prefix),

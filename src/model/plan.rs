@@ -8,6 +8,7 @@ use crate::model::account::{Account, AccountProblem};
 use crate::model::config::{Apply, Pull};
 use crate::model::desired::{Desired, Machine, Workspace};
 use crate::model::names::{ImageId, WorkspaceName};
+use crate::model::oom::Oom;
 use crate::model::status::Trouble;
 use crate::model::systemd::UnitSpec;
 use crate::model::unit::{self, Live, MOUNTS, Mount, Part, SpecHash};
@@ -68,6 +69,8 @@ pub struct Running {
     /// Which run of the service this is: when its main process was started, microseconds since 1970.
     pub started: Option<u64>,
     pub memory_bytes: Option<u64>,
+    /// Nothing where the host doesn't count it.
+    pub oom: Option<Oom>,
 }
 
 /// The home's directories and the mount points in them.

@@ -30,6 +30,7 @@ use crate::serve::http::Peer;
 
 pub mod live;
 pub mod refusal;
+pub mod usage;
 
 /// `csm test` as a whole.
 const TEST: Duration = Duration::from_secs(60);
@@ -65,6 +66,8 @@ fn routes<E: Engine>() -> OpenApiRouter<Arc<App<E>>> {
         .routes(routes!(plan))
         .routes(routes!(reload))
         .routes(routes!(live::events))
+        .routes(routes!(usage::usage))
+        .routes(routes!(usage::disk))
         .routes(routes!(workspaces))
         .routes(routes!(workspace))
         .routes(routes!(follow))

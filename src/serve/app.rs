@@ -227,6 +227,14 @@ impl<E: Engine> App<E> {
         if let Some(trouble) = self.nginx.borrow().culprits.get(name) {
             findings.push(finding(trouble));
         }
+        let memory_max = wanted.map_or(0, |workspace| workspace.limits.memory_max);
+        findings.extend(
+            self.controller
+                .events()
+                .oom_trouble(name, memory_max)
+                .as_ref()
+                .map(finding),
+        );
         let limits = wanted
             .map(|workspace| workspace.limits.clone())
             .or_else(|| report.running.as_ref().map(|running| running.live.limits.clone()));
@@ -282,8 +290,9 @@ impl<E: Engine> App<E> {
             message: status
                 .findings
                 .into_iter()
+                // What ended inside is none of a visitor's business.
+                .find(|finding| finding.code != "oom-killed")
                 .map(|finding| finding.message)
-                .next()
                 .unwrap_or_default(),
             password,
         })

@@ -7,6 +7,7 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -16,11 +17,12 @@ use crate::host::accounts::{self, LookError};
 use crate::host::files::{self, Access, FileError};
 use crate::host::images::Images;
 use crate::host::intents::{IntentError, Intents};
-use crate::host::journal::Journal;
+use crate::host::kills::Kills;
 use crate::host::listing::Listing;
 use crate::host::live::LiveEngine;
+use crate::host::logs::LogError;
 use crate::host::systemd::{Chain, Event, Systemd};
-use crate::host::watch::Watch;
+use crate::host::watch::{Change, Watch};
 use crate::host::{addresses, logs};
 use crate::model::account::AccountProblem;
 use crate::model::config::Problem;
@@ -29,7 +31,7 @@ use crate::model::layout::{ADMIN_GROUP, GATEWAY_ACCOUNT, IMAGES_ACCOUNT, Layout,
 use crate::model::names::AccountName;
 use crate::model::{podman, unit};
 use crate::serve::app::{App, read_config};
-use crate::serve::events::Event as Told;
+use crate::serve::events::{Event as Told, past};
 use crate::serve::nginx::{self, NginxReport};
 use crate::serve::pace::Pace;
 use crate::serve::passwords::Keeper;
@@ -129,6 +131,7 @@ pub async fn run(options: DaemonOptions) -> Result<(), DaemonError> {
         listing: Listing::new(systemd.clone()),
         watch: watch.clone(),
         images: Images::default(),
+        kills: Kills::new(watch.clone()),
         machine: machine.clone(),
     });
     let intents = Intents::new(machine.layout.intents());
@@ -140,10 +143,7 @@ pub async fn run(options: DaemonOptions) -> Result<(), DaemonError> {
         tasks.clone(),
         token.child_token(),
     )?);
-    match Journal::new() {
-        Ok(journal) => controller.events().keep_in(journal),
-        Err(error) => tracing::warn!(%error, "events can't be kept in the journal"),
-    }
+    controller.events().keep_in_journal();
     boot(&machine, &controller)?;
     let keeper = Arc::new(Keeper::new(machine.layout.passwords(), watch.clone())?);
     let config = watch::channel(controller.config()).0;
@@ -182,6 +182,10 @@ pub async fn run(options: DaemonOptions) -> Result<(), DaemonError> {
         let (config, controller, token) = (config.subscribe(), controller.clone(), token.clone());
         async move { keeper.run(config, |name| controller.kick(name), token).await }
     });
+    let kills = follow_kills(engine.clone(), controller.clone(), token.clone());
+    vital.spawn("kills for want of memory", kills);
+    let earlier = remember_kills(engine.clone(), controller.clone(), app.connected.clone());
+    vital.spawn("earlier kills", earlier);
     let addresses = watch_addresses(controller.clone(), token.clone());
     vital.spawn("the host's addresses", addresses);
     let file = config_file::watch(app.clone(), watch, options.config, token.clone());
@@ -345,6 +349,47 @@ async fn follow(
             Ok(Err(tokio::sync::broadcast::error::RecvError::Closed)) => return,
         }
     }
+}
+
+/// The kernel ended something in a workspace: its worker looks, and tells.
+async fn follow_kills(engine: Arc<LiveEngine>, controller: Arc<Controller<LiveEngine>>, token: CancellationToken) {
+    let mut changes = engine.watch.changes();
+    while let Some(change) = token.run_until_cancelled(changes.recv()).await {
+        let rose = match change {
+            Ok(Change::At(path)) => engine.kills.rose(&path).into_iter().collect(),
+            Ok(Change::Lost) | Err(RecvError::Lagged(_)) => engine.kills.all_that_rose(),
+            Err(RecvError::Closed) => return,
+        };
+        for name in rose {
+            controller.kick(&name);
+        }
+    }
+}
+
+/// What was told of kills before this daemon started. Without the journal it is told again.
+async fn remember_kills(
+    engine: Arc<LiveEngine>,
+    controller: Arc<Controller<LiveEngine>>,
+    mut connected: watch::Receiver<bool>,
+) {
+    let _ = connected.wait_for(|connected| *connected).await;
+    let read = async {
+        let mut noted = Vec::new();
+        let mut log = engine.journal(&past::oom_query()).await?;
+        while let Some(entry) = log.next().await {
+            noted.extend(past::oom_of_entry(&entry));
+        }
+        Ok::<_, LogError>(noted)
+    };
+    let noted = match tokio::time::timeout(GRACE, read).await {
+        Ok(Ok(noted)) => noted,
+        Ok(Err(error)) => {
+            tracing::warn!(error = %Chain(&error), "earlier kills for want of memory are not known");
+            Vec::new()
+        }
+        Err(_) => Vec::new(),
+    };
+    controller.events().remember_oom(noted);
 }
 
 /// Keeps the list of this host's addresses, which no workspace may reach, current.

@@ -1,34 +1,22 @@
 //! EVENTS: what an admin wants to know of later: one enum, with the words and fields of each kind. Every event goes to the
 //! journal, which is its only memory, and to whoever follows at the moment. Told by workers, the daemon and the gateway.
 
+pub mod past;
+
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use tokio::sync::broadcast;
 
 use crate::api::{self, State};
 use crate::host::journal::Journal;
-use crate::host::logs::{Entry, Query};
+use crate::model::auth::request::Source;
 use crate::model::config::Limits;
 use crate::model::names::WorkspaceName;
+use crate::model::oom::{Kills, Memory, Noted, Oom};
 use crate::model::size::{format_bytes_rounded, format_cores};
 use crate::model::status::Trouble;
 
-/// Marks our events in the journal (systemd.journal-fields(7)); `journalctl MESSAGE_ID=...` shows them too.
-pub const MESSAGE_ID: &str = "5cd51dd1ace71b939aec616a49da436a";
-
-/// Who may tell events: the journal knows by itself which unit an entry came from.
-pub const DAEMON: &str = "code-server-multi.service";
-pub const GATEWAY: &str = "code-server-multi-gateway.service";
-
-const FIELDS: [&str; 7] = [
-    "CSM_ID",
-    "CSM_AT",
-    "CSM_EVENT",
-    "CSM_WORKSPACE",
-    "CSM_CODE",
-    "CSM_BY",
-    "CSM_WHY",
-];
+const OOM_KILL: &str = "oom-kill";
 
 /// Syslog's levels.
 const WARNING: &str = "4";
@@ -64,6 +52,19 @@ pub enum Event {
     Removed {
         workspace: WorkspaceName,
     },
+    /// The kernel ended processes of a workspace for want of memory.
+    OomKill {
+        workspace: WorkspaceName,
+        kills: Kills,
+    },
+    /// Somebody was not signed in. The gateway tells it.
+    SignInRefused {
+        workspace: WorkspaceName,
+        why: &'static str,
+        source: Source,
+        /// How many more there were since this was last told.
+        more: u64,
+    },
     /// Somebody who may not use a socket of the daemon was refused.
     CallerRefused {
         socket: &'static str,
@@ -80,11 +81,13 @@ struct Parts {
     trouble_code: Option<&'static str>,
     by: Option<String>,
     why: Option<String>,
+    count: Option<u64>,
     message: String,
     level: &'static str,
 }
 
 impl Event {
+    #[expect(clippy::too_many_lines, reason = "a table, one row a kind")]
     fn parts(self) -> Parts {
         let parts = |kind, workspace, message| Parts {
             kind,
@@ -92,6 +95,7 @@ impl Event {
             trouble_code: None,
             by: None,
             why: None,
+            count: None,
             message,
             level: INFO,
         };
@@ -161,7 +165,45 @@ impl Event {
                 let message = "removed; its home stays".to_owned();
                 parts("removed", Some(workspace), message)
             }
+            Self::OomKill { workspace, kills } => {
+                let what = match kills.number {
+                    1 => "a process".to_owned(),
+                    number => format!("{number} processes"),
+                };
+                let cause = if kills.at_limit {
+                    "memory_limit was reached"
+                } else {
+                    "the machine had no memory left"
+                };
+                Parts {
+                    count: Some(kills.number),
+                    why: Some(cause.to_owned()),
+                    level: WARNING,
+                    ..parts(
+                        OOM_KILL,
+                        Some(workspace),
+                        format!("the kernel ended {what}, because {cause}"),
+                    )
+                }
+            }
+            Self::SignInRefused {
+                workspace,
+                why,
+                source,
+                more,
+            } => Parts {
+                count: Some(more),
+                by: Some(source.to_string()),
+                why: Some(why.to_owned()),
+                level: WARNING,
+                ..parts(
+                    "sign-in-refused",
+                    Some(workspace),
+                    format!("a sign-in from {source} was refused: {why}{}", besides(more)),
+                )
+            },
             Self::CallerRefused { socket, uid, more } => Parts {
+                count: Some(more),
                 by: Some(uid.to_string()),
                 level: WARNING,
                 ..parts(
@@ -178,7 +220,7 @@ fn besides(more: u64) -> String {
     if more == 0 {
         String::new()
     } else {
-        format!("; so were {more} more calls before")
+        format!("; {more} more before it")
     }
 }
 
@@ -187,6 +229,8 @@ fn besides(more: u64) -> String {
 pub struct Events {
     journal: OnceLock<Journal>,
     followers: broadcast::Sender<api::Event>,
+    /// What the kernel ended.
+    oom: Mutex<Memory>,
     /// When the last one was, in microseconds since 1970: no two are at the same time.
     last: Mutex<i64>,
 }
@@ -196,15 +240,23 @@ impl Default for Events {
         Self {
             journal: OnceLock::new(),
             followers: broadcast::channel(1024).0,
+            oom: Mutex::default(),
             last: Mutex::default(),
         }
     }
 }
 
 impl Events {
-    /// From now on the journal remembers them; before, only those who follow hear of them.
-    pub fn keep_in(&self, journal: Journal) {
-        drop(self.journal.set(journal));
+    /// From now on the journal remembers them; before, only those who follow hear of them. Nothing else would know whose
+    /// they are, so this is for services that systemd started.
+    pub fn keep_in_journal(&self) {
+        if std::env::var_os("JOURNAL_STREAM").is_none() {
+            return;
+        }
+        match Journal::new() {
+            Ok(journal) => drop(self.journal.set(journal)),
+            Err(error) => tracing::warn!(%error, "events can't be kept in the journal"),
+        }
     }
 
     pub fn tell(&self, event: Event) {
@@ -219,17 +271,51 @@ impl Events {
             code,
             by: parts.by,
             why: parts.why,
+            count: parts.count,
             message: parts.message,
         };
         if let Some(journal) = self.journal.get() {
-            let (at, message) = (at.to_string(), in_journal(&wire));
-            if let Err(error) = journal.send(&fields(&wire, &at, &message, parts.level)) {
+            let (at, count) = (at.to_string(), parts.count.map(|count| count.to_string()));
+            if let Err(error) = journal.send(&past::fields(
+                &wire,
+                (&at, &count),
+                &past::in_journal(&wire),
+                parts.level,
+            )) {
                 // Not a line of the log: that goes the same way. Whoever follows hears of the event all the same.
                 tracing::debug!(%error, "an event did not get into the journal");
             }
         }
         // Nobody following is no error.
         let _ = self.followers.send(wire);
+    }
+
+    /// The kernel's counters of a run.
+    pub fn saw_oom(&self, workspace: &WorkspaceName, run: u64, oom: Oom) {
+        let kills = self.oom().saw(workspace, run, oom, microseconds());
+        if let Some(kills) = kills {
+            self.tell(Event::OomKill {
+                workspace: workspace.clone(),
+                kills,
+            });
+        }
+    }
+
+    /// What earlier daemons told of kills, and systemd; nothing new is told before.
+    pub fn remember_oom(&self, noted: Vec<(WorkspaceName, Noted)>) {
+        let unseen = self.oom().remember(noted, microseconds());
+        for (workspace, kills) in unseen {
+            self.tell(Event::OomKill { workspace, kills });
+        }
+    }
+
+    /// Kills of the last day, in words.
+    pub fn oom_trouble(&self, workspace: &WorkspaceName, memory_max: u64) -> Option<Trouble> {
+        self.oom().trouble(workspace, memory_max, microseconds())
+    }
+
+    fn oom(&self) -> std::sync::MutexGuard<'_, Memory> {
+        self.oom.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is told from now on.
@@ -239,9 +325,13 @@ impl Events {
 
     fn now(&self) -> i64 {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        *last = (*last + 1).max(jiff::Timestamp::now().as_microsecond());
+        *last = (*last + 1).max(microseconds());
         *last
     }
+}
+
+fn microseconds() -> i64 {
+    jiff::Timestamp::now().as_microsecond()
 }
 
 /// All of one length, so that they sort as texts.
@@ -249,68 +339,6 @@ fn timestamp(at: i64) -> String {
     jiff::Timestamp::from_microsecond(at)
         .map(|at| at.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string())
         .unwrap_or_default()
-}
-
-/// Readers of the journal see no fields unless they ask for them.
-fn in_journal(event: &api::Event) -> String {
-    match &event.workspace {
-        Some(workspace) => format!("{workspace}: {}", event.message),
-        None => event.message.clone(),
-    }
-}
-
-fn fields<'a>(event: &'a api::Event, at: &'a str, message: &'a str, level: &'a str) -> Vec<(&'static str, &'a str)> {
-    let mut fields = vec![
-        ("MESSAGE", message),
-        ("MESSAGE_ID", MESSAGE_ID),
-        ("PRIORITY", level),
-        ("SYSLOG_IDENTIFIER", "csm"),
-        ("CSM_ID", &event.id),
-        ("CSM_AT", at),
-        ("CSM_EVENT", &event.kind),
-    ];
-    for (key, value) in [
-        ("CSM_WORKSPACE", &event.workspace),
-        ("CSM_CODE", &event.code),
-        ("CSM_BY", &event.by),
-        ("CSM_WHY", &event.why),
-    ] {
-        fields.extend(value.as_ref().map(|value| (key, value.as_str())));
-    }
-    fields
-}
-
-/// What to ask the journal for events that these units told.
-pub fn query(units: &[&str], workspace: Option<&WorkspaceName>) -> Query {
-    let mut matches = vec![format!("MESSAGE_ID={MESSAGE_ID}")];
-    // Of one field any will do; the entry has to have all fields.
-    matches.extend(units.iter().map(|unit| format!("_SYSTEMD_UNIT={unit}")));
-    matches.extend(workspace.map(|name| format!("CSM_WORKSPACE={name}")));
-    Query {
-        what: "events".to_owned(),
-        matches,
-        fields: &FIELDS,
-        ..Query::default()
-    }
-}
-
-/// An event as the journal gives it back.
-pub fn of_entry(entry: &Entry) -> Option<api::Event> {
-    let own = |field: &str| entry.get(field).map(str::to_owned);
-    let workspace = own("CSM_WORKSPACE");
-    let code = own("CSM_CODE");
-    let message = entry.message();
-    let prefix = workspace.as_ref().map(|name| format!("{name}: ")).unwrap_or_default();
-    Some(api::Event {
-        id: own("CSM_ID")?,
-        at: timestamp(entry.get("CSM_AT")?.parse().ok()?),
-        kind: own("CSM_EVENT")?,
-        message: message.strip_prefix(&prefix).unwrap_or(message).to_owned(),
-        workspace,
-        code,
-        by: own("CSM_BY"),
-        why: own("CSM_WHY"),
-    })
 }
 
 #[cfg(test)]
@@ -362,6 +390,28 @@ mod tests {
                 limits,
             },
             Event::Removed { workspace: dan() },
+            Event::OomKill {
+                workspace: dan(),
+                kills: Kills {
+                    at: 0,
+                    number: 1,
+                    at_limit: true,
+                },
+            },
+            Event::OomKill {
+                workspace: dan(),
+                kills: Kills {
+                    at: 0,
+                    number: 3,
+                    at_limit: false,
+                },
+            },
+            Event::SignInRefused {
+                workspace: dan(),
+                why: "wrong password",
+                source: Source::of(Some("192.0.2.7"), false),
+                more: 3,
+            },
             Event::CallerRefused {
                 socket: "admin.sock",
                 uid: 1000,
@@ -392,31 +442,12 @@ mod tests {
         pending dan waits for a restart: image, environment
         limits-changed dan limits are now 3G of memory, 1.5 cores, 4096 tasks
         removed dan removed; its home stays
+        oom-kill dan the kernel ended a process, because memory_limit was reached
+        oom-kill dan the kernel ended 3 processes, because the machine had no memory left
+        sign-in-refused dan a sign-in from 192.0.2.7 was refused: wrong password; 3 more before it
         caller-refused  user 1000 may not use admin.sock, and was refused
-        caller-refused  user 1000 may not use admin.sock, and was refused; so were 7 more calls before
+        caller-refused  user 1000 may not use admin.sock, and was refused; 7 more before it
         ");
-    }
-
-    /// What the journal gives back is what was told.
-    #[test]
-    fn an_event_survives_the_journal() {
-        let event = told(Event::State {
-            workspace: dan(),
-            state: State::Stopped,
-            by: Some("admin"),
-            why: "csm stop by root".to_owned(),
-            trouble: None,
-        });
-        let (at, message) = (event.id.split('-').next().unwrap().to_owned(), in_journal(&event));
-        assert_eq!(message, "dan: stopped: csm stop by root");
-        let fields = fields(&event, &at, &message, INFO);
-        let json: serde_json::Map<String, serde_json::Value> = fields
-            .into_iter()
-            .chain([("__REALTIME_TIMESTAMP", "5")])
-            .map(|(key, value)| (key.to_owned(), value.into()))
-            .collect();
-        let entry = crate::host::logs::parse(&serde_json::to_string(&json).unwrap()).unwrap();
-        assert_eq!(of_entry(&entry), Some(event));
     }
 
     #[test]

@@ -26,9 +26,13 @@ use tokio_util::task::TaskTracker;
 
 use crate::api;
 use crate::model::auth::PasswordError;
+use crate::model::auth::request::Source;
+use crate::model::names::WorkspaceName;
+use crate::serve::events::{Event, Events};
 use crate::serve::gateway::checker::Checker;
 use crate::serve::gateway::state::State;
 use crate::serve::gateway::store::{Saver, Store};
+use crate::serve::pace::Pace;
 
 /// Used when systemd gives no `$STATE_DIRECTORY`.
 const STATE_DIR: &str = "/var/lib/code-server-multi-gateway";
@@ -128,6 +132,8 @@ pub struct Gateway {
     state: Mutex<State>,
     pub checker: Checker,
     pub saver: Saver,
+    events: Events,
+    refusals: Pace<(WorkspaceName, &'static str)>,
     pub bounds: Bounds,
     started: Instant,
     /// Whether the daemon has said at least once what there is.
@@ -140,6 +146,8 @@ impl Gateway {
             state: Mutex::new(state),
             checker: Checker::new(bounds.checks, bounds.queue)?,
             saver: Saver::default(),
+            events: Events::default(),
+            refusals: Pace::default(),
             bounds,
             started: Instant::now(),
             synced: tokio::sync::watch::Sender::new(false),
@@ -159,6 +167,18 @@ impl Gateway {
             || tokio::time::timeout_at(deadline, synced.wait_for(|synced| *synced))
                 .await
                 .is_ok()
+    }
+
+    /// Somebody was not signed in. However many try from however many places, it is told once a minute for each reason.
+    pub fn refused(&self, workspace: &WorkspaceName, source: Source, why: &'static str) {
+        if let Some(more) = self.refusals.count((workspace.clone(), why)) {
+            self.events.tell(Event::SignInRefused {
+                workspace: workspace.clone(),
+                why,
+                source,
+                more,
+            });
+        }
     }
 
     /// For limits.
@@ -206,6 +226,7 @@ pub async fn run(options: GatewayOptions, shutdown: CancellationToken) -> Result
         source,
     })?;
     let gateway = Arc::new(Gateway::new(store.load(unix_time()), bounds)?);
+    gateway.events.keep_in_journal();
     listener.set_nonblocking(true).map_err(GatewayError::Listener)?;
     let listener = tokio::net::UnixListener::from_std(listener).map_err(GatewayError::Listener)?;
 

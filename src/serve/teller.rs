@@ -7,6 +7,7 @@ use crate::api::State;
 use crate::model::config::{Apply, Limits};
 use crate::model::desired::Workspace;
 use crate::model::names::WorkspaceName;
+use crate::model::plan::{Fact, Service, Step, WorkspacePlan};
 use crate::model::status::Trouble;
 use crate::model::unit::Part;
 use crate::serve::events::{Event, Events};
@@ -63,15 +64,20 @@ impl Teller {
     }
 
     /// It is about to be stopped or started.
-    pub fn begins(&mut self, state: State, wanted: Option<&Workspace>) {
-        if state == State::Stopping {
-            self.cause = Some(self.why_stopped(wanted));
+    pub fn begins(&mut self, step: &Step, wanted: Option<&Workspace>) {
+        match step {
+            Step::Stop => {
+                self.cause = Some(self.why_stopped(wanted));
+                self.tell(State::Stopping, wanted, None);
+            }
+            Step::Start(_) => self.tell(State::Starting, wanted, None),
+            _ => {}
         }
-        self.tell(state, wanted, None);
     }
 
-    /// It was found in this state; `trouble` is why it is failed or blocked.
-    pub fn found(&mut self, state: State, wanted: Option<&Workspace>, trouble: Option<&Trouble>) {
+    /// It was found in this state, if it could be seen; `trouble` is why it is failed or blocked.
+    pub fn found(&mut self, state: Option<State>, wanted: Option<&Workspace>, trouble: Option<&Trouble>) {
+        let Some(state) = state else { return };
         let wrong = matches!(state, State::Failed | State::Blocked);
         match self.seen {
             // The first look. What is under way is told when it begins, or with what comes of it.
@@ -84,10 +90,14 @@ impl Teller {
         }
     }
 
-    /// What waits for a restart, as far as everything about it could be seen.
-    pub fn pending(&mut self, parts: &[Part]) {
-        let before = self.pending.replace(parts.to_vec());
-        if before.is_some_and(|before| before != parts) && !parts.is_empty() {
+    /// What waits for a restart, once everything about it could be seen.
+    pub fn pending(&mut self, plan: &WorkspacePlan) {
+        if !plan.unknown.is_empty() {
+            return;
+        }
+        let parts = &plan.pending;
+        let before = self.pending.replace(parts.clone());
+        if before.is_some_and(|before| before != *parts) && !parts.is_empty() {
             self.events.tell(Event::Pending {
                 workspace: self.name.clone(),
                 parts: parts.iter().map(|part| part.word()).collect(),
@@ -102,6 +112,16 @@ impl Teller {
                 workspace: self.name.clone(),
                 limits: now.clone(),
             });
+        }
+    }
+
+    /// What the kernel counts of it, which is nothing on some hosts.
+    pub fn oom(&self, service: &Fact<Service>) {
+        let Fact::Known(Service::Running(running)) = service else {
+            return;
+        };
+        if let (Some(run), Some(oom)) = (running.started, running.oom) {
+            self.events.saw_oom(&self.name, run, oom);
         }
     }
 

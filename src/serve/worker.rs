@@ -391,9 +391,7 @@ impl<E: Engine> Worker<E> {
             Step::Start(_) | Step::AwaitReady => State::Starting,
             _ => return,
         };
-        if matches!(step, Step::Stop | Step::Start(_)) {
-            self.teller.begins(state, self.wanted.as_ref());
-        }
+        self.teller.begins(step, self.wanted.as_ref());
         self.report.send_if_modified(|report| {
             // A running editor whose answer is awaited stays what it was.
             let changes = report.state != state;
@@ -411,12 +409,9 @@ impl<E: Engine> Worker<E> {
         findings.extend(self.pause.as_ref().map(|pause| pause.why.clone()));
         findings.extend(self.panic_finding());
         let state = state(wanted, &seen.service, seen, plan, self.pause.is_some());
-        if let Some(state) = state {
-            self.teller.found(state, wanted, findings.first());
-        }
-        if plan.unknown.is_empty() {
-            self.teller.pending(&plan.pending);
-        }
+        self.teller.found(state, wanted, findings.first());
+        self.teller.pending(plan);
+        self.teller.oom(&seen.service);
         let running = match &seen.service {
             Fact::Known(Service::Running(running)) => Some((**running).clone()),
             _ => None,

@@ -8,7 +8,7 @@ use crate::cli::args::Arguments;
 const GROUPS: &[(&str, &[&str])] = &[
     (
         "Workspaces",
-        &["status", "start", "stop", "restart", "logs", "events", "test"],
+        &["status", "top", "start", "stop", "restart", "logs", "events", "test"],
     ),
     ("People", &["scaffold", "password"]),
     ("Configuration", &["config", "check-config", "plan", "reload"]),

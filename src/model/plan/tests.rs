@@ -63,6 +63,7 @@ fn services() -> impl Strategy<Value = Service> {
             main_pid: Some(4711),
             started: Some(1),
             memory_bytes: None,
+            oom: None,
         }))
     });
     prop_oneof![
@@ -209,6 +210,7 @@ fn apply(seen: &mut Sighting, step: &Step) {
                 main_pid: None,
                 started: None,
                 memory_bytes: None,
+                oom: None,
             })));
         }
         Step::SetLive(live) => match &mut seen.service {

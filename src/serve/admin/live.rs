@@ -20,7 +20,7 @@ use crate::host::systemd::Chain;
 use crate::model::names::WorkspaceName;
 use crate::serve::admin::refusal::Refusal;
 use crate::serve::admin::{Host, Shared, line, ndjson};
-use crate::serve::events::{self, DAEMON, GATEWAY};
+use crate::serve::events::past::{self, DAEMON, GATEWAY};
 
 /// A reader that wants more asks again.
 const EVENTS_MAX: u32 = 10_000;
@@ -60,12 +60,12 @@ pub async fn events<E: Engine>(
         gateway: None,
         seen: HashSet::new(),
     };
-    let past = logs::Query {
+    let query = logs::Query {
         lines: query.lines.min(EVENTS_MAX),
         since: since.map(jiff::Timestamp::as_microsecond),
-        ..events::query(&[DAEMON, GATEWAY], reader.name.as_ref())
+        ..past::query(&[DAEMON, GATEWAY], reader.name.as_ref())
     };
-    reader.past = Some(reader.engine.journal(&past).await?);
+    reader.past = Some(reader.engine.journal(&query).await?);
     let lines = stream::unfold(reader, |mut reader| async move {
         let event = reader.next().await?;
         Some((line(&event), reader))
@@ -93,7 +93,7 @@ impl Reader {
                 self.follow_gateway().await;
                 break;
             };
-            if let Some(event) = events::of_entry(&entry) {
+            if let Some(event) = past::of_entry(&entry) {
                 self.seen.insert(event.id.clone());
                 return Some(event);
             }
@@ -115,7 +115,7 @@ impl Reader {
                     if entry.is_none() {
                         self.gateway = None;
                     }
-                    entry.as_ref().and_then(events::of_entry)
+                    entry.as_ref().and_then(past::of_entry)
                 }
             };
             let of_interest = |event: &api::Event| {
@@ -136,7 +136,7 @@ impl Reader {
             lines: EVENTS_MAX,
             since: Some(self.begun),
             follow: true,
-            ..events::query(&[GATEWAY], self.name.as_ref())
+            ..past::query(&[GATEWAY], self.name.as_ref())
         };
         match self.engine.journal(&query).await {
             Ok(log) => self.gateway = Some(log),

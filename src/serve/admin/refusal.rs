@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
 
 use crate::api::ProblemDetails;
+use crate::host::disk::DiskError;
 use crate::host::exec::ExecError;
 use crate::host::files::FileError;
 use crate::host::intents::IntentError;
@@ -47,11 +48,14 @@ pub enum Refusal {
     File(#[from] FileError),
     #[error("the log can't be read")]
     Log(#[from] LogError),
+    #[error("what the home takes on the disk can't be counted")]
+    Disk(#[from] DiskError),
     #[error("the command can't be run in the workspace")]
     Exec(#[from] ExecError),
 }
 
 impl IntoResponse for Refusal {
+    #[expect(clippy::too_many_lines, reason = "a table, one row a refusal")]
     fn into_response(self) -> Response {
         let (status, code, title, remediation) = match &self {
             Self::NoRoute => (
@@ -120,6 +124,12 @@ impl IntoResponse for Refusal {
                 "log-unreadable",
                 "failed",
                 "`journalctl -u csm-NAME` as root shows the same".to_owned(),
+            ),
+            Self::Disk(_) => (
+                503,
+                "disk-unknown",
+                "failed",
+                "`journalctl -u 'csm-NAME--disk-*'` may say more; nothing else depends on it".to_owned(),
             ),
             Self::Exec(_) => (
                 503,

@@ -50,6 +50,7 @@ pub async fn submit(State(gateway): State<Arc<Gateway>>, request: Request<Body>)
     let facts = Facts::read(&head.headers)?;
     if !facts.asked.may_post() {
         tracing::info!(workspace = %facts.workspace, source = %facts.source(), "a sign-in from another site was refused");
+        gateway.refused(&facts.workspace, facts.source(), "it came from another site");
         return Ok(pages::from_elsewhere());
     }
     let form = match Form::read(body, gateway.bounds.body).await {
@@ -106,16 +107,18 @@ async fn attempt(gateway: &Gateway, facts: &Facts<'_>, password: Secret) -> Resu
     let (paid, string) = {
         let mut state = gateway.state();
         let known = state.known_sources.knows(workspace, &source, unix_time());
-        let paid = state
-            .limiter
-            .take(workspace, &source, known, gateway.uptime())
-            .map_err(Notice::TooMany)?;
+        let paid = state.limiter.take(workspace, &source, known, gateway.uptime());
         (paid, state.password(workspace))
     };
+    let paid = paid.map_err(|wait| {
+        gateway.refused(workspace, source.clone(), "too many attempts");
+        Notice::TooMany(wait)
+    })?;
     let stamp = string.as_ref().map(|string| Stamp::of(string.as_str()));
     let checked = gateway.checker.check(password, string, gateway.bounds.check).await;
     if checked == Ok(false) {
         tracing::info!(workspace = %workspace, source = %source, "wrong password");
+        gateway.refused(workspace, source, "wrong password");
         return Err(Notice::Wrong);
     }
     gateway.state().limiter.give_back(&paid);

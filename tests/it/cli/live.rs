@@ -1,4 +1,4 @@
-//! The live view as its users see it: events, also over a restart of the daemon.
+//! The live view as its users see it: events, also over a restart of the daemon, and what is in use.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -82,4 +82,79 @@ fn a_follower_goes_on_where_the_daemon_was_restarted() {
     );
     let begin = "2026-03-01 12:00:01Z dan one\n2026-03-01 12:00:02Z dan two\n2026-03-01 12:00:03Z dan three\n";
     assert!(done.stdout.starts_with(begin), "{}", done.stdout);
+}
+
+/// dan works, alice runs on a host that counts little, sam is stopped.
+fn usage(clock: u64, cpu: u64) -> String {
+    let of = |name: &str, state: &str, counts: Value| {
+        let limits = json!({
+            "memory_max": 1 << 30, "memory_high": 1 << 29, "memory_low": 0, "cpu_quota_usec": 1_500_000, "cpu_weight": 100,
+            "tasks_max": 400,
+        });
+        json!({ "name": name, "state": state, "limits": limits, "counts": counts })
+    };
+    let dan = json!({
+        "cpu_usec": cpu, "memory_bytes": 1000 << 20, "memory_peak_bytes": 1 << 30, "tasks": 37, "oom_kills": 2,
+        "pressure_cpu": 12.34, "pressure_memory": 0.0, "pressure_io": 0.6,
+    });
+    let alice = json!({ "cpu_usec": cpu / 100 });
+    json!({
+        "api": 1, "clock_usec": clock,
+        "workspaces": [of("alice", "ready", alice), of("dan", "ready", dan), of("sam", "stopped", json!(null))],
+    })
+    .to_string()
+}
+
+/// Each answer is a second after the one before, in which dan took 0.75 s of processor time.
+pub fn busy_host() -> Admin {
+    let answers = Arc::new(AtomicUsize::new(1));
+    let usage = move || async move {
+        let number = answers.fetch_add(1, Ordering::SeqCst) as u64;
+        usage(number * 1_000_000, number * 750_000)
+    };
+    let disk = async || json!({ "bytes": 5_368_709_120_u64 }).to_string();
+    Admin::new(
+        Router::new()
+            .route("/v1/usage", get(usage))
+            .route("/v1/workspaces/{name}/disk", get(disk)),
+    )
+}
+
+#[test]
+fn top_in_a_pipe_is_one_table_and_what_is_not_counted_is_no_zero() {
+    let admin = busy_host();
+    let done = run(csm(&admin).arg("top"));
+    assert_eq!((done.code, done.stderr.as_str()), (0, ""));
+    insta::assert_snapshot!(done.stdout, @"
+    NAME   STATE    CPU          MEMORY       WAITING C/M/IO  TASKS      OOM KILLS
+    dan    ready    0.75 of 1.5  1000M of 1G  12%/0%/1%       37 of 400  2
+    alice  ready    0.01 of 1.5  n/a          n/a/n/a/n/a     n/a        n/a
+    sam    stopped  -            -            -               -          -
+    ");
+    assert_eq!(admin.requests(), ["GET /v1/usage"; 2]);
+    let done = run(csm(&admin).args(["top", "sam", "dan", "--disk"]));
+    insta::assert_snapshot!(done.stdout, @"
+    NAME  STATE    CPU          MEMORY       WAITING C/M/IO  TASKS      OOM KILLS  DISK
+    dan   ready    0.75 of 1.5  1000M of 1G  12%/0%/1%       37 of 400  2          5G
+    sam   stopped  -            -            -               -          -          5G
+    ");
+    let done = run(csm(&admin).args(["top", "eve"]));
+    assert_eq!(done.code, 2);
+    assert_eq!(
+        done.stderr,
+        "csm: there is no workspace eve\nHint: `csm status` lists those there are\n"
+    );
+}
+
+#[test]
+fn top_as_json_has_the_share_that_takes_two_answers() {
+    let done = run(csm(&busy_host()).args(["top", "dan", "alice", "--json", "--disk"]));
+    let json: Value = serde_json::from_str(&done.stdout).unwrap();
+    let workspaces = json["workspaces"].as_array().unwrap();
+    assert_eq!(workspaces.len(), 2);
+    assert_eq!(workspaces[1]["counts"]["cpu_cores"], 0.75);
+    assert_eq!(workspaces[1]["counts"]["memory_bytes"], 1000 << 20);
+    assert_eq!(workspaces[0]["counts"]["cpu_cores"], 0.008);
+    assert_eq!(workspaces[0]["counts"].get("memory_bytes"), None);
+    assert_eq!(workspaces[0]["disk_bytes"], 5_368_709_120_u64);
 }

@@ -162,3 +162,35 @@ fn a_password_is_asked_for_twice_and_not_shown() {
         assert!(body.is_empty() || super::password::opens(&body, "correct horse"));
     }
 }
+
+#[test]
+fn top_is_drawn_in_place_until_q_and_leaves_the_terminal_as_it_was() {
+    let admin = super::live::busy_host();
+    let mut terminal = Terminal::run(csm(&admin).arg("top").env("NO_COLOR", "1"));
+    // The size of a terminal that was never told any: 24 lines of 80.
+    terminal.wait_for("\u{1b}[?1049h\u{1b}[?25l\u{1b}[HNAME   STATE    CPU");
+    terminal.wait_for("0.75 of 1.5");
+    terminal.write("xq");
+    let (code, text) = terminal.end();
+    assert_eq!(code, 0, "{text}");
+    assert!(text.ends_with("\u{1b}[?25h\u{1b}[?1049l"), "{text:?}");
+    assert!(!text.contains('x'), "keys are shown: {text:?}");
+    let pictures = text.matches("\u{1b}[H").count();
+    assert_eq!(text.matches("\u{1b}[J").count(), pictures);
+    for line in text.split("\r\n") {
+        let plain = line.replace("\u{1b}[K", "");
+        let plain = plain.rsplit("\u{1b}[H").next().unwrap_or_default();
+        assert!(plain.chars().count() <= 80 + "\u{1b}[J".len(), "{plain:?}");
+    }
+}
+
+#[test]
+fn ctrl_c_ends_top_as_q_does() {
+    let admin = super::live::busy_host();
+    let mut terminal = Terminal::run(csm(&admin).arg("top"));
+    terminal.wait_for("running of 3 workspaces");
+    terminal.write("\u{3}");
+    let (code, text) = terminal.end();
+    assert_eq!(code, 0, "{text}");
+    assert!(text.ends_with("\u{1b}[?25h\u{1b}[?1049l"), "{text:?}");
+}

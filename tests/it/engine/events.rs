@@ -1,10 +1,12 @@
 //! What is told of workspaces: an event for each change, in order, none twice, each with its reason.
 
 use code_server_multi::api;
+use code_server_multi::model::oom::{Kills, Noted, Oom};
+use code_server_multi::model::status::Trouble;
 use tokio::sync::broadcast::Receiver;
 use tokio::time::sleep;
 
-use super::fake::world::{Unit, crash, lock};
+use super::fake::world::{Unit, crash, lock, tell};
 use super::host::{Daemon, Host, LONG, config, is_root, name};
 
 const DAN: &str = "[workspaces.dan]\n";
@@ -155,4 +157,91 @@ async fn a_failure_is_told_with_its_code_each_time_it_is_tried() {
     dan starting: it is tried again
     dan ready
     ");
+}
+
+/// As the kernel counts them for a run; the test plays inotify.
+fn kill(host: &Host, kills: u64) {
+    {
+        let mut world = host.world();
+        let Unit::Running(editor) = &mut world.place(&name("dan")).unit else {
+            panic!("dan does not run");
+        };
+        editor.oom = Some(Oom { kills, at_limit: kills });
+    }
+    tell(&host.world, &name("dan"));
+}
+
+fn trouble(daemon: &Daemon) -> Option<Trouble> {
+    daemon.controller.events().oom_trouble(&name("dan"), 1 << 30)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_kernel_ends_is_told_once_and_said_for_a_day() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let daemon = host.daemon(config(DAN));
+    daemon.controller.events().remember_oom(Vec::new());
+    let mut events = follow(&daemon);
+    sleep(LONG).await;
+    told(&mut events);
+    kill(&host, 1);
+    sleep(LONG).await;
+    assert_eq!(
+        told(&mut events),
+        "dan the kernel ended a process, because memory_limit was reached\n"
+    );
+    kill(&host, 3);
+    sleep(LONG).await;
+    assert_eq!(
+        told(&mut events),
+        "dan the kernel ended 2 processes, because memory_limit was reached\n"
+    );
+    // Another run counts from the start, and what is said goes on.
+    daemon.restart("dan");
+    sleep(LONG).await;
+    told(&mut events);
+    kill(&host, 1);
+    sleep(LONG).await;
+    assert_eq!(
+        told(&mut events),
+        "dan the kernel ended a process, because memory_limit was reached\n"
+    );
+    let said = trouble(&daemon).expect("it is said");
+    assert_eq!(said.code, "oom-killed");
+    assert!(
+        said.message.starts_with("the kernel ended 4 processes since "),
+        "{}",
+        said.message
+    );
+    daemon.kill();
+
+    // A new daemon says nothing before it knows what was told, and then only what was not.
+    let daemon = host.daemon(config(DAN));
+    let mut events = follow(&daemon);
+    sleep(LONG).await;
+    assert_eq!((told(&mut events).as_str(), trouble(&daemon)), ("", None));
+    let run = daemon
+        .report("dan")
+        .running
+        .and_then(|running| running.started)
+        .unwrap();
+    let kills = Kills {
+        at: run.cast_signed(),
+        number: 1,
+        at_limit: true,
+    };
+    daemon
+        .controller
+        .events()
+        .remember_oom(vec![(name("dan"), Noted::Ours(kills))]);
+    sleep(LONG).await;
+    assert_eq!(told(&mut events), "");
+    kill(&host, 2);
+    sleep(LONG).await;
+    assert_eq!(
+        told(&mut events),
+        "dan the kernel ended a process, because memory_limit was reached\n"
+    );
 }

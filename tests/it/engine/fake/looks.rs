@@ -22,6 +22,7 @@ pub fn sighting(place: &Place, name: &WorkspaceName, wanted: Option<&Workspace>)
             main_pid: Some(4711),
             started: Some(editor.job),
             memory_bytes: None,
+            oom: editor.oom,
         })),
     };
     let answers =
@@ -95,6 +96,7 @@ pub fn editor(spec: &UnitSpec, job: u64) -> Editor {
             denied: denied.unwrap_or_default(),
         },
         frozen: false,
+        oom: None,
         answers_from: Instant::now(),
         job,
     }

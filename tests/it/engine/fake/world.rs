@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use code_server_multi::model::account::Account;
 use code_server_multi::model::names::{AccountName, ImageId, WorkspaceName};
+use code_server_multi::model::oom::Oom;
 use code_server_multi::model::unit::{Live, Mount, SpecHash};
 use code_server_multi::serve::reconcile::Controller;
 use tokio::time::{Instant, sleep};
@@ -43,6 +44,7 @@ pub struct Editor {
     pub spec: Option<SpecHash>,
     pub live: Live,
     pub frozen: bool,
+    pub oom: Option<Oom>,
     pub answers_from: Instant,
     /// Which start it came from.
     pub job: u64,
