@@ -14,12 +14,14 @@ use tokio_util::sync::CancellationToken;
 use zbus::{OwnedObjectPath, OwnedVariant, Variant};
 use zbus_systemd::systemd1::ManagerProxy;
 
-use crate::model::systemd::{Exec, UnitSpec, Value};
+use crate::model::systemd::{UnitSpec, Value};
 
 mod jobs;
+mod values;
 
 pub use jobs::Job;
 use jobs::{Goal, JobEnd};
+use values::{owned, properties};
 
 /// A method call that PID 1 has not answered by then has failed.
 const CALL: Duration = Duration::from_secs(15);
@@ -403,63 +405,6 @@ fn already_subscribed(error: zbus::Error) -> zbus::Result<()> {
 /// Whether an error is the D-Bus error of that name.
 pub fn is(error: &SystemdError, name: &str) -> bool {
     matches!(error, SystemdError::Call { source: zbus::Error::MethodError(own, ..), .. } if own.as_str() == name)
-}
-
-fn properties(unit: &str, list: &[(&'static str, Value)]) -> Result<Vec<(String, OwnedVariant)>, SystemdError> {
-    list.iter()
-        .map(|(name, value)| Ok(((*name).to_owned(), owned(unit, name, variant(value))?)))
-        .collect()
-}
-
-fn variant(value: &Value) -> Variant<'static> {
-    match value {
-        Value::Text(text) => Variant::from(text.clone()),
-        Value::Texts(texts) => Variant::from(texts.clone()),
-        Value::Bool(flag) => Variant::from(*flag),
-        Value::U64(number) => Variant::from(*number),
-        Value::U32(number) => Variant::from(*number),
-        Value::I32(number) => Variant::from(*number),
-        Value::Execs(execs) => {
-            let rows = execs
-                .iter()
-                .map(|Exec { path, argv }| (path.clone(), argv.clone(), false));
-            Variant::from(rows.collect::<Vec<_>>())
-        }
-        Value::Allowed(words) => {
-            let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-            Variant::from((true, words))
-        }
-        Value::Binds(binds) => {
-            let rows = binds.iter().map(|(from, to)| (from.clone(), to.clone(), false, 0_u64));
-            Variant::from(rows.collect::<Vec<_>>())
-        }
-        Value::Networks(networks) => {
-            let rows = networks.iter().map(|(address, prefix)| match address {
-                std::net::IpAddr::V4(four) => (libc_family(false), four.octets().to_vec(), *prefix),
-                std::net::IpAddr::V6(six) => (libc_family(true), six.octets().to_vec(), *prefix),
-            });
-            Variant::from(rows.collect::<Vec<_>>())
-        }
-    }
-}
-
-/// AF_INET and AF_INET6 as systemd counts them.
-fn libc_family(six: bool) -> i32 {
-    i32::from(
-        if six {
-            rustix::net::AddressFamily::INET6
-        } else {
-            rustix::net::AddressFamily::INET
-        }
-        .as_raw(),
-    )
-}
-
-fn owned(unit: &str, property: &'static str, value: Variant<'static>) -> Result<OwnedVariant, SystemdError> {
-    OwnedVariant::try_from(value).map_err(|_| SystemdError::Property {
-        unit: unit.to_owned(),
-        property,
-    })
 }
 
 /// A number for the name of a unit that serves one request. A restarted daemon counts from the start again, and a unit of
