@@ -1,6 +1,9 @@
 //! The wire: what the daemon says on `admin.sock` and `gateway.sock`, and what the command line and the gateway read.
 //! HTTP/1.1 with JSON over unix sockets; every path begins with the version. Only this file derives `Serialize` for the wire.
 
+pub mod descriptors;
+pub mod ends;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -312,6 +315,31 @@ pub struct Check {
     pub ok: bool,
     /// The version found, or what is wrong.
     pub detail: String,
+}
+
+/// Body of `POST /v1/workspaces/NAME/exec`: a command to run in a workspace. Open descriptors come with the request's
+/// bytes ([`descriptors`]), in this order: the command's end of a *line*, which is a connected unix stream socket; then
+/// either the slave end of a pseudo-terminal, or the ends of three pipes: standard input, output and error.
+///
+/// The answer, `ExecStarted`, says that the command's unit has them; from then on the daemon has no part in it. Over the
+/// line the caller sends signals for the command, one byte each, and gets one byte, the exit code, before it is closed.
+/// Closed without one, the command was cut off. A caller that closes its end hangs up: the command is ended.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Exec {
+    /// Program and arguments; none asks for the login shell.
+    pub command: Vec<String>,
+    /// What TERM says, where there is a terminal.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub term: Option<String>,
+    /// Directory in the workspace in which the command starts; else /home/coder/project.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub workdir: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ExecStarted {
+    /// The unit that carries the command.
+    pub unit: String,
 }
 
 /// An error's body (RFC 9457, `application/problem+json`).

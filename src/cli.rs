@@ -13,12 +13,14 @@ pub mod client;
 pub mod doctor;
 pub mod error;
 pub mod events;
+pub mod exec;
 pub mod lifecycle;
 pub mod manual;
 pub mod password;
 pub mod report;
 pub mod scaffold;
 pub mod status;
+pub mod terminal;
 pub mod text;
 pub mod top;
 pub mod window;
@@ -41,6 +43,8 @@ use crate::model::config;
 pub enum Outcome {
     Done,
     Failed,
+    /// The exit code of a command in a workspace.
+    Code(u8),
 }
 
 /// Where a verb writes, and how.
@@ -113,6 +117,17 @@ pub async fn run(verb: Verb, socket: PathBuf, screen: &Screen) -> Result<Outcome
         Verb::Events { name, follow, lines } => {
             return events::run(&client, screen, name.as_ref(), follow, lines).await;
         }
+        Verb::Exec {
+            name,
+            tty,
+            no_tty,
+            workdir,
+            command,
+        } => {
+            let terminal = if tty || no_tty { Some(tty) } else { None };
+            return exec::run(&client, &name, command, workdir, terminal).await;
+        }
+        Verb::Shell { name } => return exec::run(&client, &name, Vec::new(), None, None).await,
         Verb::Top { names, once, disk } => return top::run(&client, screen, &names, once, disk).await,
         Verb::Plan => screen.show(&client.get("/v1/plan").await?, report::plan)?,
         Verb::Reload => screen.show(&client.post("/v1/reload").await?, report::reloaded)?,

@@ -11,6 +11,7 @@ pub mod failures;
 pub mod files;
 pub mod homes;
 pub mod images;
+pub mod inside;
 pub mod intents;
 pub mod journal;
 pub mod kills;

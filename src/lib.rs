@@ -12,6 +12,7 @@ pub mod model {
     pub mod config;
     pub mod desired;
     pub mod doctor;
+    pub mod exec;
     pub mod layout;
     pub mod names;
     pub mod nginx;
@@ -37,6 +38,7 @@ pub mod serve {
     pub mod config_file;
     pub mod daemon;
     pub mod events;
+    pub mod exec;
     pub mod failpoint;
     pub mod gateway;
     pub mod gateway_socket;

@@ -18,6 +18,7 @@ fn main() -> ExitCode {
     let error = match result {
         Ok(Outcome::Done) => return ExitCode::SUCCESS,
         Ok(Outcome::Failed) => return ExitCode::from(1),
+        Ok(Outcome::Code(code)) => return ExitCode::from(code),
         Err(error) => error,
     };
     if error.kind() != Kind::Quiet {
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         Kind::Failed => 1,
         Kind::Configuration => 2,
         Kind::Unreachable => 3,
+        Kind::NotRun => 125,
     })
 }
 
@@ -75,9 +77,12 @@ async fn serve(service: Service) -> Result<Outcome, CliError> {
                 source: error.into(),
             }),
         },
-        Service::ExecWhenTold { command } => Err(CliError::Machine {
-            doing: "become the command",
-            source: serve::waiter::wait_and_become(&command).into(),
-        }),
+        Service::ExecWhenTold => match serve::waiter::run().await {
+            Ok(()) => Ok(Outcome::Done),
+            Err(error) => Err(CliError::Machine {
+                doing: "run the command",
+                source: error.into(),
+            }),
+        },
     }
 }

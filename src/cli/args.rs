@@ -56,12 +56,9 @@ pub enum Service {
     Daemon(ConfigPath),
     /// Run the sign-in gateway (systemd starts it)
     Gateway,
-    /// Wait for a byte on standard input, then become this command (the daemon's helper)
+    /// Wait to be told a command, and carry it into a workspace (the daemon's helper)
     #[command(name = "exec-when-told", hide = true)]
-    ExecWhenTold {
-        #[arg(last = true, required = true)]
-        command: Vec<String>,
-    },
+    ExecWhenTold,
 }
 
 #[derive(Debug, Subcommand)]
@@ -100,6 +97,30 @@ pub enum Verb {
         /// Show at most this many old events
         #[arg(short = 'n', long, value_name = "LINES", default_value_t = 100)]
         lines: u32,
+    },
+    /// Run a command in a workspace
+    ///
+    /// Its exit code is the command's, 128 + N if signal N ended it, and 125 if csm could not run it or lost it.
+    /// It gets a terminal if standard input and output are one.
+    Exec {
+        #[arg(value_parser = WorkspaceName::parse)]
+        name: WorkspaceName,
+        /// Give it a terminal, also in a pipe
+        #[arg(short, long, conflicts_with = "no_tty")]
+        tty: bool,
+        /// Give it no terminal: standard output and error stay apart
+        #[arg(short = 'T', long)]
+        no_tty: bool,
+        /// Start it in this directory [default: /home/coder/project]
+        #[arg(short, long, value_name = "DIRECTORY")]
+        workdir: Option<String>,
+        #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+        command: Vec<String>,
+    },
+    /// Open a login shell in a workspace
+    Shell {
+        #[arg(value_parser = WorkspaceName::parse)]
+        name: WorkspaceName,
     },
     /// Show what workspaces use: processors, memory, tasks, and what they have to wait for
     ///
@@ -218,6 +239,34 @@ mod tests {
         for name in ["../etc", "Dan", "a--b", "admin", "", "dan/start"] {
             let error = Arguments::try_parse_from(["csm", "start", name]).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_command_takes_everything_behind_its_name() {
+        let words = |line: &str| {
+            let arguments = Arguments::try_parse_from(line.split(' ')).unwrap();
+            let Command::Verb(Verb::Exec { command, tty, .. }) = arguments.command else {
+                panic!("{line}")
+            };
+            (command.join(" "), tty)
+        };
+        for (line, command, tty) in [
+            ("csm exec dan ls", "ls", false),
+            ("csm exec dan ls -t --json", "ls -t --json", false),
+            ("csm exec dan -- ls -- -t", "ls -- -t", false),
+            ("csm exec -t dan -- -x", "-x", true),
+            ("csm exec dan -t ls", "ls", true),
+        ] {
+            assert_eq!(words(line), (command.to_owned(), tty), "{line}");
+        }
+        for line in [
+            "csm exec dan",
+            "csm exec dan --",
+            "csm exec dan -x ls",
+            "csm exec -tT dan ls",
+        ] {
+            assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
     }
 

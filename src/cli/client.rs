@@ -1,5 +1,6 @@
 //! HTTP/1.1 over the daemon's unix socket: one connection a request, each wait with a deadline.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
 use tokio_util::io::StreamReader;
 
 use crate::api::ProblemDetails;
+use crate::api::descriptors::Carrier;
 use crate::cli::error::CliError;
 
 /// Enough for every answer that the daemon has at hand.
@@ -62,10 +64,20 @@ impl Client {
         self.whole(Method::DELETE, path, Bytes::new(), ANSWER_SECONDS).await
     }
 
+    /// Hands open descriptors over with the request.
+    pub async fn exec(&self, path: &str, body: Bytes, descriptors: Vec<OwnedFd>) -> Result<Answer, CliError> {
+        let doing = format!("POST {path}");
+        within(&doing, ANSWER_SECONDS, async {
+            let (response, _connection) = self.send(Method::POST, path, body, descriptors).await?;
+            Answer::read(response, &doing).await
+        })
+        .await
+    }
+
     /// A stream of JSON lines; the deadline is for its beginning only.
     pub async fn lines(&self, path: &str) -> Result<Lines, CliError> {
         let doing = format!("GET {path}");
-        let begin = self.send(Method::GET, path, Bytes::new());
+        let begin = self.send(Method::GET, path, Bytes::new(), Vec::new());
         let (response, connection) = within(&doing, ANSWER_SECONDS, begin).await?;
         let reader = StreamReader::new(response.into_body().into_data_stream().map_err(std::io::Error::other));
         let stream = FramedRead::new(reader, LinesCodec::new_with_max_length(LINE_MAX)).boxed_local();
@@ -79,11 +91,8 @@ impl Client {
     async fn whole(&self, method: Method, path: &str, body: Bytes, seconds: u64) -> Result<Answer, CliError> {
         let doing = format!("{method} {path}");
         within(&doing, seconds, async {
-            let (response, _connection) = self.send(method, path, body).await?;
-            Ok(Answer {
-                body: read(response, &doing).await?,
-                doing: doing.clone(),
-            })
+            let (response, _connection) = self.send(method, path, body, Vec::new()).await?;
+            Answer::read(response, &doing).await
         })
         .await
     }
@@ -93,6 +102,7 @@ impl Client {
         method: Method,
         path: &str,
         body: Bytes,
+        descriptors: Vec<OwnedFd>,
     ) -> Result<(Response<Incoming>, JoinSet<()>), CliError> {
         let doing = format!("{method} {path}");
         let lost = |source: hyper::Error| CliError::Lost {
@@ -105,7 +115,8 @@ impl Client {
                 socket: self.socket.clone(),
                 source,
             })?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
+        let stream = TokioIo::new(Carrier::sending(stream, descriptors));
+        let (mut sender, connection) = http1::handshake(stream).await.map_err(lost)?;
         // The connection has to be driven beside the request; dropping the set ends it.
         let mut driver = JoinSet::new();
         driver.spawn(async move {
@@ -138,6 +149,13 @@ pub struct Answer {
 }
 
 impl Answer {
+    async fn read(response: Response<Incoming>, doing: &str) -> Result<Self, CliError> {
+        Ok(Self {
+            body: read(response, doing).await?,
+            doing: doing.to_owned(),
+        })
+    }
+
     /// The JSON as the daemon wrote it.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).trim_end().to_owned()

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::api::{ConfigProblem, ProblemDetails};
+use crate::model::names::WorkspaceName;
 
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
@@ -57,6 +58,11 @@ pub enum CliError {
     },
     #[error("can't write the result")]
     Output(#[source] io::Error),
+    /// A command in a workspace that has no exit code, for one of the other reasons.
+    #[error(transparent)]
+    NotRun(Box<CliError>),
+    #[error("the command in {0} was cut off: how it ended is not known")]
+    CutOff(WorkspaceName),
 }
 
 /// What an error means to whoever called the program.
@@ -66,6 +72,8 @@ pub enum Kind {
     /// Of usage or of the configuration.
     Configuration,
     Unreachable,
+    /// A command in a workspace has no exit code of its own.
+    NotRun,
     /// Whoever read the output has left.
     Quiet,
 }
@@ -75,6 +83,7 @@ impl CliError {
         match self {
             Self::Unreachable { .. } | Self::Lost { .. } | Self::Silent { .. } => Kind::Unreachable,
             Self::Configuration { .. } | Self::File { .. } | Self::Input { .. } => Kind::Configuration,
+            Self::NotRun(_) | Self::CutOff(_) => Kind::NotRun,
             Self::Refused(problem) if !problem.problems.is_empty() => Kind::Configuration,
             Self::Output(source) if source.kind() == io::ErrorKind::BrokenPipe => Kind::Quiet,
             Self::Refused(_) | Self::Strange { .. } | Self::Machine { .. } | Self::Service { .. } | Self::Output(_) => {
@@ -102,6 +111,8 @@ impl CliError {
             Self::Refused(problem) => Some(problem.remediation.clone()).filter(|hint| !hint.is_empty()),
             Self::Strange { .. } => Some("compare the two versions: csm version".to_owned()),
             Self::Input { hint, .. } | Self::Service { hint, .. } => Some((*hint).to_owned()),
+            Self::NotRun(error) => error.hint(),
+            Self::CutOff(name) => Some(format!("see whether the workspace was stopped: csm status {name}")),
             Self::Configuration { .. } | Self::File { .. } | Self::Machine { .. } | Self::Output(_) => None,
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::host::disk::{self, DiskError};
-use crate::host::exec::{self, ExecError};
+use crate::host::exec::{ExecError, Starter, Waiting};
 use crate::host::facts::{crowded, fact, file_troubles, frozen, link_there, mounts, networks};
 use crate::host::failures::{disk, failed, image_failed, mount_failed, program_missing, start_failed, storage_corrupt};
 use crate::host::files::{self, Doing as _, FileError};
@@ -38,6 +38,7 @@ pub struct LiveEngine {
     pub listing: Listing<Systemd>,
     pub watch: Arc<Watch>,
     pub images: Images,
+    pub commands: Starter,
     pub kills: Kills,
     pub machine: Machine,
 }
@@ -410,15 +411,9 @@ impl LiveEngine {
         disk::used(&self.systemd, &self.machine.path, workspace).await
     }
 
-    /// Runs a command in a workspace to its end.
-    pub async fn exec(
-        &self,
-        workspace: &Workspace,
-        command: &[String],
-        terminal: bool,
-        deadline: Duration,
-    ) -> Result<String, ExecError> {
-        exec::run(&self.systemd, &self.machine, workspace, command, terminal, deadline).await
+    /// Makes the unit of a command in a workspace, which then has to be told which.
+    pub async fn start_command(&self, workspace: &Workspace) -> Result<Waiting, ExecError> {
+        self.commands.start(&self.systemd, &self.machine, workspace).await
     }
 
     fn make_directories(&self, step: &Step, workspace: &Workspace, account: &Account) -> Result<(), EngineError> {

@@ -129,16 +129,23 @@ pub fn check() -> Vec<String> {
     ])
 }
 
-/// Arguments that run a command in the container; secrets are exported by the entrypoint there too.
-pub fn exec(command: &[String], terminal: bool) -> Vec<String> {
+/// Arguments that run a command in the container; secrets are exported by the entrypoint there too. `terminal` is what
+/// TERM says if it has one.
+pub fn exec(command: &[String], terminal: Option<&str>, directory: Option<&str>) -> Vec<String> {
     let mut argv = texts(&[
         "--cgroup-manager=cgroupfs",
         "--log-level=error",
         "exec",
         "--interactive",
+        // Else Ctrl-P would wait for a Ctrl-Q that detaches.
+        "--detach-keys=",
     ]);
-    if terminal {
+    if let Some(term) = terminal {
         argv.push("--tty".to_owned());
+        argv.push(format!("--env=TERM={term}"));
+    }
+    if let Some(directory) = directory {
+        argv.push(format!("--workdir={directory}"));
     }
     argv.push(CONTAINER.to_owned());
     argv.extend([SHELL.to_owned(), format!("{INNER}/entrypoint")]);

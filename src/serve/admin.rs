@@ -26,6 +26,7 @@ use crate::model::names::WorkspaceName;
 use crate::model::probe;
 use crate::serve::admin::refusal::Refusal;
 use crate::serve::app::App;
+use crate::serve::exec;
 use crate::serve::http::Peer;
 
 pub mod live;
@@ -77,6 +78,7 @@ fn routes<E: Engine>() -> OpenApiRouter<Arc<App<E>>> {
         .routes(routes!(logs))
         .routes(routes!(set_password, forget_password))
         .routes(routes!(test))
+        .routes(routes!(exec::exec))
 }
 
 #[derive(utoipa::OpenApi)]
@@ -352,8 +354,8 @@ async fn test<E: Engine>(
         });
     }
     let shell = |script: &str| vec!["sh".to_owned(), "-c".to_owned(), script.to_owned()];
-    let printed = engine.exec(workspace, &shell(probe::SCRIPT), false, TEST).await?;
-    let terminal = engine.exec(workspace, &shell(probe::TERMINAL), true, TEST).await?;
+    let printed = exec::printed(&engine, workspace, shell(probe::SCRIPT), false, TEST).await?;
+    let terminal = exec::printed(&engine, workspace, shell(probe::TERMINAL), true, TEST).await?;
     let mut checks = probe::read(&printed);
     let mut terminal = probe::read(&terminal);
     if terminal.is_empty() {
@@ -371,7 +373,7 @@ async fn test<E: Engine>(
 }
 
 /// A name that the configuration or the host knows.
-fn known<E: Engine>(app: &App<E>, name: &str) -> Result<WorkspaceName, Refusal> {
+pub fn known<E: Engine>(app: &App<E>, name: &str) -> Result<WorkspaceName, Refusal> {
     let unknown = || Refusal::Unknown(name.escape_debug().take(60).collect());
     let parsed = WorkspaceName::parse(name).map_err(|_| unknown())?;
     if app.workspace_status(&parsed).is_none() {

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::api;
 use crate::host::accounts::{self, LookError};
+use crate::host::exec::Starter;
 use crate::host::files::{self, Access, FileError};
 use crate::host::images::Images;
 use crate::host::intents::{IntentError, Intents};
@@ -53,6 +54,7 @@ const SOCKETS: http::Bounds = http::Bounds {
     head: Duration::from_secs(10),
     head_bytes: 16 * 1024,
     grace: GRACE,
+    descriptors: false,
 };
 
 #[derive(Debug, Clone)]
@@ -111,6 +113,7 @@ impl DaemonError {
 }
 
 /// Runs until SIGTERM. Workspaces go on running afterwards: they are systemd's.
+#[expect(clippy::too_many_lines, reason = "the wiring, from top to bottom")]
 pub async fn run(options: DaemonOptions) -> Result<(), DaemonError> {
     let config = read_config(&options.config).map_err(|problems| DaemonError::Configuration {
         path: options.config.clone(),
@@ -131,6 +134,7 @@ pub async fn run(options: DaemonOptions) -> Result<(), DaemonError> {
         listing: Listing::new(systemd.clone()),
         watch: watch.clone(),
         images: Images::default(),
+        commands: Starter::default(),
         kills: Kills::new(watch.clone()),
         machine: machine.clone(),
     });
@@ -192,7 +196,11 @@ pub async fn run(options: DaemonOptions) -> Result<(), DaemonError> {
     vital.spawn("the configuration file", file);
     let router = admin::router(app.clone(), Some(admin::Host { engine }));
     let may_ask = tells("admin.sock", controller.clone(), admin::may_administer);
-    let serving = http::serve(admin_socket, router, may_ask, SOCKETS, token.clone());
+    let bounds = http::Bounds {
+        descriptors: true,
+        ..SOCKETS
+    };
+    let serving = http::serve(admin_socket, router, may_ask, bounds, token.clone());
     vital.spawn("the admin's socket", serving);
     let router = gateway_socket::router(app.clone());
     let may_ask = tells("gateway.sock", controller.clone(), move |uid| {

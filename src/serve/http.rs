@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use crate::api::ProblemDetails;
+use crate::api::descriptors::{Carrier, Received};
 
 /// When descriptors run out, trying again at once would only turn the loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -36,6 +37,8 @@ pub struct Bounds {
     pub head_bytes: usize,
     /// How long what is being answered may take when the service stops.
     pub grace: Duration,
+    /// Whether open descriptors that come with a request are kept for it, as the extension [`Received`].
+    pub descriptors: bool,
 }
 
 /// Who is at the other end, by the kernel's word (SO_PEERCRED, unix(7)). Its process id is left out: that may be
@@ -128,15 +131,20 @@ async fn converse(
     bounds: Bounds,
     token: CancellationToken,
 ) {
+    let received = bounds.descriptors.then(Received::default);
+    let carrier = Carrier::receiving(stream, received.clone());
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
+        if let Some(received) = &received {
+            request.extensions_mut().insert(received.clone());
+        }
         router.clone().oneshot(request)
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(bounds.head)
         .max_buf_size(bounds.head_bytes)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(carrier), service);
     tokio::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,
@@ -163,6 +171,7 @@ mod tests {
             head: Duration::from_secs(5),
             head_bytes: 16 * 1024,
             grace: Duration::from_secs(5),
+            descriptors: false,
         };
         let router = Router::new().fallback(|| async { "let in" });
         let token = CancellationToken::new();

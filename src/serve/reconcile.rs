@@ -14,7 +14,7 @@ use crate::host::Engine;
 use crate::host::intents::{IntentError, Intents};
 use crate::host::systemd::Chain;
 use crate::model::config::{Config, StartOnBoot};
-use crate::model::desired::{self, Desired, Intent, IntentBy, Machine};
+use crate::model::desired::{self, Desired, Intent, IntentBy, Machine, Workspace};
 use crate::model::names::{ImageId, WorkspaceName};
 use crate::model::plan::{self, Fact, HostSighting};
 use crate::model::status::Trouble;
@@ -247,13 +247,18 @@ impl<E: Engine> Controller<E> {
         self.record(name, true, why, run)
     }
 
+    /// A fresh look at one workspace.
+    pub async fn look(&self, workspace: &Workspace) -> plan::Sighting {
+        self.engine.observe(&workspace.name, Some(workspace)).await
+    }
+
     /// What would keep a workspace that runs from being started again, by a fresh look.
     pub async fn obstacles(&self, name: &WorkspaceName) -> Vec<Trouble> {
         let desired = self.desired();
         let Some(workspace) = desired.workspaces.get(name) else {
             return Vec::new();
         };
-        let seen = self.engine.observe(name, Some(workspace)).await;
+        let seen = self.look(workspace).await;
         if !matches!(seen.service, Fact::Known(plan::Service::Running(_))) {
             return Vec::new();
         }

@@ -6,6 +6,7 @@
     reason = "a test that can't go on has failed"
 )]
 
+mod exec;
 pub mod fake;
 mod lifecycle;
 mod live;

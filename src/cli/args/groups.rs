@@ -8,7 +8,9 @@ use crate::cli::args::Arguments;
 const GROUPS: &[(&str, &[&str])] = &[
     (
         "Workspaces",
-        &["status", "top", "start", "stop", "restart", "logs", "events", "test"],
+        &[
+            "status", "top", "start", "stop", "restart", "logs", "events", "shell", "exec", "test",
+        ],
     ),
     ("People", &["scaffold", "password"]),
     ("Configuration", &["config", "check-config", "plan", "reload"]),

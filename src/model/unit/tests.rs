@@ -75,7 +75,7 @@ fn made_from(sections: &str) -> (UnitSpec, SpecHash) {
 }
 
 /// A unit, a property a line, a word of an argv a line.
-fn shown(spec: &UnitSpec) -> String {
+pub(crate) fn shown(spec: &UnitSpec) -> String {
     let mut text = format!("{}\n", spec.name);
     for (name, value) in &spec.properties {
         match value {

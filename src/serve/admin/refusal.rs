@@ -16,6 +16,7 @@ use crate::host::intents::IntentError;
 use crate::host::logs::LogError;
 use crate::host::systemd::Chain;
 use crate::model::config::Problem;
+use crate::model::exec::CommandProblem;
 use crate::model::status::Trouble;
 use crate::serve::app::wire_problem;
 
@@ -48,6 +49,12 @@ pub enum Refusal {
     File(#[from] FileError),
     #[error("the log can't be read")]
     Log(#[from] LogError),
+    #[error("the workspace {0} is suspended: its unit is frozen, and so would be the command")]
+    Suspended(String),
+    #[error("such a command can't be run")]
+    Command(#[from] CommandProblem),
+    #[error("the open descriptors that came with the request won't do: {0}")]
+    Descriptors(String),
     #[error("what the home takes on the disk can't be counted")]
     Disk(#[from] DiskError),
     #[error("the command can't be run in the workspace")]
@@ -55,7 +62,7 @@ pub enum Refusal {
 }
 
 impl IntoResponse for Refusal {
-    #[expect(clippy::too_many_lines, reason = "a table, one row a refusal")]
+    #[expect(clippy::too_many_lines, reason = "the one table of all refusals")]
     fn into_response(self) -> Response {
         let (status, code, title, remediation) = match &self {
             Self::NoRoute => (
@@ -124,6 +131,26 @@ impl IntoResponse for Refusal {
                 "log-unreadable",
                 "failed",
                 "`journalctl -u csm-NAME` as root shows the same".to_owned(),
+            ),
+            Self::Suspended(name) => (
+                409,
+                "suspended",
+                "refused",
+                format!("`systemctl thaw csm-{name}.service`"),
+            ),
+            Self::Command(_) => (422, "exec-command", "refused", "name another".to_owned()),
+            Self::Descriptors(_) => (
+                422,
+                "exec-descriptors",
+                "refused",
+                "`csm exec` makes the right ones; this csm and the daemon may be of different versions: `csm version`"
+                    .to_owned(),
+            ),
+            Self::Exec(ExecError::TooMany) => (
+                429,
+                "exec-too-many",
+                "refused",
+                "end some: `systemctl list-units 'csm-*--exec-*'` lists them".to_owned(),
             ),
             Self::Disk(_) => (
                 503,
