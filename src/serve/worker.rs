@@ -271,6 +271,10 @@ impl<E: Engine> Worker<E> {
         if over || asked > self.serving || self.wanted.as_ref() != wanted {
             self.pause = None;
         }
+        if asked > self.serving {
+            // Somebody has looked at it: what happened before is no reason to wait the longer.
+            self.deaths = 0;
+        }
         self.serving = asked;
         self.wanted = wanted.cloned();
     }
