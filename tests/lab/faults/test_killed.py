@@ -123,6 +123,7 @@ def at_system_calls(host, product, invariants, dice, acts, only=None):
     assert kills
 
 
+@pytest.mark.long
 def test_f1_stop_and_start_at_system_calls(host, product, invariants, sam, dice):
     at_system_calls(host, product, invariants, dice, [(sam.stop, sam.is_stopped), (sam.start, sam.is_ready)])
 
