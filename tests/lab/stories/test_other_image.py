@@ -94,6 +94,10 @@ def test_it_goes_back_with_the_configuration(host, other):
     other.config["image"] = {"name": "localhost/other/editor:2"}
     other.reload()
     host.wait_for("the image is missing", lambda: other.status()["image"]["state"] == "missing")
-    other.csm("restart", "alice", check=False)
+    # What could not be started again is left running; once stopped, it says why it can't start.
+    assert "it could not be started again, so it was left running" in other.csm("restart", "alice", check=1).stderr
+    assert other.state("alice") == "ready"
+    other.csm("stop", "alice")
+    other.csm("start", "alice", check=False)
     found = other.workspace("alice")
     assert found["state"] == "blocked" and [one["code"] for one in found["findings"]] == ["image-missing"], found
