@@ -16,6 +16,9 @@ class Session:
     """Use as a context manager. `is_alive()` asks the far end on the very same connection."""
 
     def __init__(self, client):
+        # The page first, as in a browser: the editor loads most of itself for it, and a window that comes meanwhile was
+        # seen to wait for ever.
+        client.get("/")
         self._socket = client.websocket(
             f"/?reconnectionToken={uuid.uuid4()}&reconnection=false&skipWebSocketFrames=false",
             ping_interval=None,
