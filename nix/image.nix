@@ -35,6 +35,7 @@
   procps,
   python3,
   ripgrep,
+  runCommand,
   stdenv,
   tmux,
   unzip,
@@ -45,17 +46,43 @@
   yarn,
   # More for everybody's PATH.
   extraPackages ? [ ],
+  # The first screen without advertisements and questions. A code-server whose page isn't known stops the build; with false
+  # here it goes on, and the editor shows what its vendor shows.
+  withEditorDefaults ? true,
   # Its licence is not free, so Nixpkgs builds it only where that is allowed.
   withClaudeCode ? config.allowUnfree or false,
 }:
 let
   defaults = ../images/workspace;
 
+  # code-server with this project's extension built in, and its first screen. The name keeps the length of the path, so that
+  # whatever names the package's own place can name the new one instead.
+  editor = runCommand code-server.name { nativeBuildInputs = [ nodejs_24 ]; } (
+    ''
+      cp -r ${code-server} $out
+      chmod -R u+w $out
+      grep -rlF ${code-server} $out | while read -r file; do
+        sed -i "s|${code-server}|$out|g" "$file"
+      done
+      find $out -lname '${code-server}/*' | while read -r link; do
+        ln -sfn "$(readlink "$link" | sed "s|^${code-server}|$out|")" "$link"
+      done
+      cp -r ${defaults}/extension $out/libexec/code-server/lib/vscode/extensions/code-server-multi
+    ''
+    + lib.optionalString withEditorDefaults ''
+      node ${defaults}/install-defaults \
+        $out/libexec/code-server/lib/vscode/out/vs/code/browser/workbench/workbench.html || {
+        echo 'the first screen of ${code-server.name} is not known: build this image with withEditorDefaults = false' >&2
+        exit 1
+      }
+    ''
+  );
+
   programs = buildEnv {
     name = "code-server-multi-workspace";
     paths = [
       bashInteractive
-      code-server
+      editor
       coreutils
       curl
       diffutils

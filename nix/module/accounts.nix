@@ -71,6 +71,10 @@ in
         code-server-multi-gateway = account "code-server-multi-gateway" // {
           description = "code-server-multi: sign-in";
         };
+        # For the proxy to the agents' providers. It has no service yet; the account's id is kept for it.
+        code-server-multi-ai = account "code-server-multi-ai" // {
+          description = "code-server-multi: AI providers";
+        };
         code-server-multi-images =
           account "code-server-multi-images"
           // range (if scriptless then imagesFirst else null)
@@ -95,6 +99,7 @@ in
     users.groups = mkMerge [
       {
         code-server-multi-gateway = { };
+        code-server-multi-ai = { };
         code-server-multi-images = { };
         # The editors' sockets belong to it, and nginx is given it.
         code-server-multi-web = { };

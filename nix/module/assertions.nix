@@ -81,6 +81,7 @@ let
     "root"
     "nobody"
     "csm-admin"
+    "code-server-multi-ai"
     "code-server-multi-gateway"
     "code-server-multi-images"
   ];
