@@ -19,13 +19,34 @@ apt_quiet() {
   rm -f "$log"
 }
 
+# PACKAGE...: installs those that are missing. The lists may be old, or missing where all else was installed long ago.
+packages() {
+  local missing=() one
+  for one; do
+    [[ $(dpkg-query --show --showformat '${db:Status-Status}' "$one" 2>/dev/null) == installed ]] || missing+=("$one")
+  done
+  [[ ${#missing[@]} -gt 0 ]] || return 0
+  echo "installing ${missing[*]}" >&2
+  apt_quiet apt-get update
+  apt_quiet apt-get install -y --no-install-recommends "${missing[@]}"
+}
+
+debian_mirrors() {
+  # shellcheck disable=SC2016 # apt expands it
+  apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian'
+}
+
 # Whatever this machine itself installs Debian packages from.
 debian_mirror() {
-  local mirror
-  # shellcheck disable=SC2016 # apt expands it
-  mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' | head -n 1)
-  [[ $mirror ]] || die "apt lists no Debian mirror; run apt-get update"
-  echo "$mirror"
+  local mirrors
+  mirrors=$(debian_mirrors)
+  # Where every package is installed already, nobody may have asked for the lists yet: a fresh machine has none.
+  if [[ ! $mirrors ]]; then
+    apt_quiet apt-get update
+    mirrors=$(debian_mirrors)
+  fi
+  [[ $mirrors ]] || die "apt-get update found no Debian mirror; see the apt sources of this machine"
+  head -n 1 <<<"$mirrors"
 }
 
 # PATH BUILDER ARGUMENTS...: the builder gets a new name to write to, which takes its place only when
