@@ -1,12 +1,13 @@
 # The workspace image from Nixpkgs: what images/workspace/Containerfile puts together on Debian, as far as Nixpkgs has it.
 # Versions are those of Nixpkgs. `imageTag` is made from the contents, so another build is another image.
 {
+  bash-completion,
   bashInteractive,
   buildEnv,
+  bzip2,
   cacert,
   claude-code,
   code-server,
-  config,
   coreutils,
   curl,
   diffutils,
@@ -21,6 +22,7 @@
   glibcLocalesUtf8,
   gnugrep,
   gnumake,
+  gnupatch,
   gnused,
   gnutar,
   gzip,
@@ -32,12 +34,14 @@
   nodejs_24,
   opencode,
   openssh,
+  pkg-config,
   procps,
   python3,
   ripgrep,
   runCommand,
   stdenv,
   tmux,
+  tzdata,
   unzip,
   vim,
   which,
@@ -47,10 +51,10 @@
   # More for everybody's PATH.
   extraPackages ? [ ],
   # The first screen without advertisements and questions. A code-server whose page isn't known stops the build; with false
-  # here it goes on, and the editor shows what its vendor shows.
+  # here it goes on, and the editor shows what its vendor shows. The module's `image.extraArguments` sets these three.
   withEditorDefaults ? true,
-  # Its licence is not free, so Nixpkgs builds it only where that is allowed.
-  withClaudeCode ? config.allowUnfree or false,
+  # Its licence is not free, so Nixpkgs builds it only where that is allowed: by allowUnfree or a predicate.
+  withClaudeCode ? claude-code.meta.available or false,
 }:
 let
   defaults = ../images/workspace;
@@ -72,7 +76,7 @@ let
     + lib.optionalString withEditorDefaults ''
       node ${defaults}/install-defaults \
         $out/libexec/code-server/lib/vscode/out/vs/code/browser/workbench/workbench.html || {
-        echo 'the first screen of ${code-server.name} is not known: build this image with withEditorDefaults = false' >&2
+        echo 'the first screen of ${code-server.name} is not known: set services.code-server-multi.image.extraArguments.withEditorDefaults = false' >&2
         exit 1
       }
     ''
@@ -81,7 +85,9 @@ let
   programs = buildEnv {
     name = "code-server-multi-workspace";
     paths = [
+      bash-completion
       bashInteractive
+      bzip2
       editor
       coreutils
       curl
@@ -94,6 +100,7 @@ let
       git
       gnugrep
       gnumake
+      gnupatch
       gnused
       gnutar
       gzip
@@ -103,6 +110,7 @@ let
       nodejs_24
       opencode
       openssh
+      pkg-config
       procps
       (python3.withPackages (python: [ python.pip ]))
       ripgrep
@@ -154,8 +162,8 @@ dockerTools.buildLayeredImage {
     install -d -o 1000 -g 1000 home home/coder home/coder/project home/coder/.local home/coder/.local/share \
       home/coder/.local/share/code-server
     # Programs that an extension brings along look for a loader where other systems have it.
-    install -d lib64
-    ln -s ${nix-ld}/libexec/nix-ld lib64/${baseNameOf stdenv.cc.bintools.dynamicLinker}
+    install -d ${stdenv.hostPlatform.libDir}
+    ln -s ${nix-ld}/libexec/nix-ld ${stdenv.hostPlatform.libDir}/${baseNameOf stdenv.cc.bintools.dynamicLinker}
   '';
   config = {
     User = "1000:1000";
@@ -165,6 +173,7 @@ dockerTools.buildLayeredImage {
       "PATH=/home/coder/.local/bin:/bin"
       "LANG=C.UTF-8"
       "LOCALE_ARCHIVE=${glibcLocalesUtf8}/lib/locale/locale-archive"
+      "TZDIR=${tzdata}/share/zoneinfo"
       "SHELL=/bin/bash"
       "EDITOR=nano"
       "NPM_CONFIG_PREFIX=/home/coder/.local"

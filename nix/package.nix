@@ -13,7 +13,7 @@ rustPlatform.buildRustPackage {
   pname = manifest.name;
   inherit (manifest) version;
 
-  # Only what the program and its own tests are made of: a change of a document builds nothing anew.
+  # Only what the program and the tests beside its code are made of: a change of a document builds nothing anew.
   src = lib.fileset.toSource {
     inherit root;
     fileset = lib.fileset.unions [
@@ -21,9 +21,6 @@ rustPlatform.buildRustPackage {
       ../Cargo.lock
       ../src
       ../tests/data
-      ../tests/it
-      ../tests/tidy
-      ../tests/tidy.rs
     ];
   };
   cargoLock.lockFile = ../Cargo.lock;

@@ -12,8 +12,7 @@ let
   cfg = config.services.code-server-multi;
   count = 65536;
 
-  # Only NixOS's own script writes /etc/subuid and hands out ranges; these two do neither (see `etc` below).
-  scriptless = config.services.userborn.enable || config.systemd.sysusers.enable;
+  scriptless = import ./scriptless.nix { inherit config lib; } != null;
 
   # Above everything that systemd lists as used in its "Users, Groups, UIDs and GIDs", and below 2^31.
   imagesFirst = 1879048192;

@@ -133,13 +133,7 @@ let
     || elem user.name config.users.groups.csm-admin.members;
 
   # --- Subordinate ids, where NixOS hands out none ---
-  scriptless =
-    if config.services.userborn.enable then
-      "services.userborn.enable"
-    else if config.systemd.sysusers.enable then
-      "systemd.sysusers.enable"
-    else
-      null;
+  scriptless = import ./scriptless.nix { inherit config lib; };
   # Every range that is written down, one kind for both files: what overlaps in either is shared.
   ranges = lib.unique (
     concatLists (

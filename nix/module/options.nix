@@ -1,5 +1,6 @@
 # The options of `services.code-server-multi` that concern the machine as a whole.
 {
+  config,
   lib,
   pkgs,
   ...
@@ -81,7 +82,7 @@ in
     '';
 
     image = {
-      name = optional types.str "localhost/code-server-multi/workspace:4.139.1-3" ''
+      name = optional types.str "localhost/code-server-multi/workspace:4.139.1" ''
         The full name of the image. With {option}`image.archive` it is a name that the archive holds.
       '';
       archive = optional types.path "/srv/code-server-multi/workspace.tar" ''
@@ -98,11 +99,21 @@ in
           ''
             Whether {option}`image.name` may be fetched once when this machine lacks it. Unset, never; {option}`baseImage` sets it.
           '';
+      extraArguments = mkOption {
+        type = types.attrsOf types.raw;
+        default = { };
+        example = literalExpression "{ extraPackages = [ pkgs.go ]; }";
+        description = ''
+          What the image of {option}`image.package`'s default is built with: `extraPackages`, a list of packages for everybody's
+          PATH; `withClaudeCode`, unless set true where its unfree licence is allowed; `withEditorDefaults`, false for an editor
+          with its vendor's first screen.
+        '';
+      };
       package = mkOption {
         type = types.package;
-        default = pkgs.callPackage ../image.nix { };
-        defaultText = literalExpression "pkgs.callPackage ./nix/image.nix { }";
-        example = literalExpression "(pkgs.callPackage ./image.nix { extraPackages = [ pkgs.go ]; })";
+        default = pkgs.callPackage ../image.nix config.services.code-server-multi.image.extraArguments;
+        defaultText = literalExpression "this project's nix/image.nix, called with extraArguments";
+        example = literalExpression "inputs.our-images.packages.x86_64-linux.workspace";
         description = ''
           An image made by {var}`pkgs.dockerTools`, with `imageName` and `imageTag`, that is used when neither
           {option}`baseImage` nor {option}`image.name` nor {option}`image.archive` is set. Another build has another tag, so a
@@ -127,8 +138,8 @@ in
     };
 
     machineMemory = optional types.str "8G" ''
-      How much memory this machine has. It is used for one thing: a warning, when the hard limits of all workspaces together
-      come to more than four fifths of it.
+      How much memory this machine has. It is used for one thing: a warning, when the hard limits that are written down here
+      come to more than four fifths of it. {command}`csm doctor` counts those that the daemon chooses too.
     '';
 
     settings = mkOption {

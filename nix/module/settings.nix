@@ -24,13 +24,19 @@ let
     values: mapAttrs (_: value: mkDefault (text value)) (filterAttrs (_: value: value != null) values);
   written = table: from: defaults (mapAttrs (_: option: from.${option}) table);
 
-  # Where secret managers put secrets: a value below one of these is the secret's file.
+  # Where secret managers put secrets: a value below one of these is the secret's file. So is what a secret was given as a
+  # path of its own.
   secretPlaces = lib.unique [
     "/run/secrets"
+    "/run/secrets-for-users"
     (config.sops.defaultSymlinkPath or "/run/secrets")
     (config.age.secretsDir or "/run/agenix")
   ];
-  isSecret = value: lib.any (place: hasPrefix "${place}/" value) secretPlaces;
+  secretPaths = map (secret: secret.path) (
+    lib.attrValues (config.sops.secrets or { }) ++ lib.attrValues (config.age.secrets or { })
+  );
+  isSecret =
+    value: lib.any (place: hasPrefix "${place}/" value) secretPlaces || lib.elem value secretPaths;
 
   variables =
     from:

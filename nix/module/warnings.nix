@@ -38,6 +38,11 @@ let
     ) (lib.filterAttrs (_: workspace: workspace.enable) cfg.users)
   );
   sum = lib.foldl' builtins.add 0 limits;
+  # The daemon's own limit is not known here, only who has it.
+  silent =
+    lib.length (attrNames (lib.filterAttrs (_: workspace: workspace.enable) cfg.users))
+    - lib.length limits;
+  unwritten = lib.optionalString (silent > 0) ". ${toString silent} more have the daemon's own limit";
   machine = if cfg.machineMemory == null then null else bytes cfg.machineMemory;
   written =
     number:
@@ -46,7 +51,7 @@ let
     else
       "${toString (number / units.M)}M";
   memory = optional (machine != null && sum > machine * 4 / 5) (
-    "${own}.users.<name>.memoryLimit: the limits written down come to ${written sum}, more than four fifths of machineMemory, ${cfg.machineMemory}. When everybody works at once, workspaces will be slowed down and killed; lower some, or set memorySoftLimit"
+    "${own}.users.<name>.memoryLimit: the limits written down come to ${written sum}, more than four fifths of machineMemory, ${cfg.machineMemory}. When everybody works at once, workspaces will be slowed down and killed; lower some, or set memorySoftLimit${unwritten}"
   );
 
   # --- Secrets written as text ---

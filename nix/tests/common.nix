@@ -30,9 +30,15 @@ rec {
           memoryLimit = "1G";
         });
       };
-      system.activationScripts.testCertificate = ''
-        install -D -m 0644 ${certificate}/key.pem /var/lib/test-certificate/key.pem
-      '';
+      # By tmpfiles, since nginx' group may not be there yet while the system is activated.
+      systemd.tmpfiles.settings.test-certificate = {
+        "/var/lib/test-certificate".d.mode = "0755";
+        "/var/lib/test-certificate/key.pem".C = {
+          argument = "${certificate}/key.pem";
+          mode = "0640";
+          group = "nginx";
+        };
+      };
 
       security.pki.certificateFiles = [ "${certificate}/certificate.pem" ];
       networking.hosts."127.0.0.1" = [

@@ -50,6 +50,7 @@ let
     many = [ ];
     own-certificate = [ ];
     userborn = [ ];
+    userborn-newer = [ ];
     sops = [ sops ];
     vps = [
       sops

@@ -22,6 +22,7 @@ let
           buildPlatform.canExecute = _: true;
           hostPlatform = {
             inherit system;
+            libDir = if system == "aarch64-linux" then "lib" else "lib64";
           };
           cc = {
             cc = package system "gcc" // {

@@ -196,6 +196,7 @@ in
     };
 
     services.userborn.enable = flag false;
+    system.nixos.release = text "26.05";
     services.nginx = {
       enable = flag false;
       package = mkOption {

@@ -6,7 +6,7 @@
     tls.certificate = "/etc/ssl/code/fullchain.pem";
     tls.certificateKey = "/etc/ssl/code/privkey.pem";
     image.archive = "/srv/code-server-multi/workspace.tar";
-    image.name = "localhost/code-server-multi/workspace:4.139.1-3";
+    image.name = "localhost/code-server-multi/workspace:4.139.1-4";
     users.dan = {
       port = 8101;
       # Where agenix puts secrets.

@@ -6,6 +6,8 @@
     alice-password = { };
     anthropic = { };
     alice-github = { };
+    # With a place of its own.
+    license.path = "/var/lib/keys/license";
     cloudflare = { };
   };
 
@@ -23,6 +25,7 @@
       environment = {
         EDITOR = "nano";
         ANTHROPIC_API_KEY = config.sops.secrets.anthropic.path;
+        LICENSE = config.sops.secrets.license.path;
         LOOKS_LIKE_A_PATH = "/run/our-secrets-are-elsewhere";
       };
     };
