@@ -19,6 +19,7 @@ pub mod manual;
 pub mod password;
 pub mod report;
 pub mod scaffold;
+pub mod signals;
 pub mod status;
 pub mod terminal;
 pub mod text;

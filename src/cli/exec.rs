@@ -8,7 +8,7 @@ use std::time::Duration;
 use hyper::body::Bytes;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -17,6 +17,7 @@ use crate::api::ends::Ends;
 use crate::cli::Outcome;
 use crate::cli::client::Client;
 use crate::cli::error::CliError;
+use crate::cli::signals::{BROKEN_PIPE, HANG_UP, Signals, on};
 use crate::cli::terminal::{self, InputEnd, Raw};
 use crate::model::exec;
 use crate::model::names::WorkspaceName;
@@ -62,11 +63,13 @@ async fn in_terminal(client: &Client, name: &WorkspaceName, body: &api::Exec) ->
     let mut resized = on(SignalKind::window_change())?;
     begin(client, name, body, ends).await?;
 
-    let _raw = Raw::enter().map_err(|error| machine("use the terminal", error))?;
+    // First: a signal in between would leave the terminal raw.
     let mut signals = Signals::new()?;
+    let _raw = Raw::enter().map_err(|error| machine("use the terminal", error))?;
     let mut input = terminal::type_in(master.try_clone().map_err(made)?.into());
     let mut reading = true;
     let mut output = terminal::print(master.try_clone().map_err(made)?, io::stdout());
+    let mut printing = true;
     let mut code = [0];
     let said = loop {
         tokio::select! {
@@ -80,10 +83,19 @@ async fn in_terminal(client: &Client, name: &WorkspaceName, body: &api::Exec) ->
                     return Ok(128 + HANG_UP);
                 }
             }
+            // Nobody would read the terminal any more, and the command would wait for ever for room in it: hung up on.
+            written = &mut output, if printing => {
+                printing = false;
+                match written {
+                    Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(128 + BROKEN_PIPE),
+                    Ok(Err(error)) => return Err(CliError::Output(error)),
+                    _ => {}
+                }
+            }
         }
     };
     drop(line);
-    ended(name, said, code[0], [&mut output]).await
+    ended(name, said, code[0], printing.then_some(&mut output)).await
 }
 
 async fn in_pipes(client: &Client, name: &WorkspaceName, body: &api::Exec) -> Result<u8, CliError> {
@@ -117,11 +129,11 @@ async fn pass_on(line: &mut UnixStream, number: u8) {
 }
 
 /// The command's exit code, once everything that it wrote has been written.
-async fn ended<const N: usize>(
+async fn ended(
     name: &WorkspaceName,
     said: io::Result<usize>,
     exit: u8,
-    streams: [&mut oneshot::Receiver<io::Result<()>>; N],
+    streams: impl IntoIterator<Item = &mut oneshot::Receiver<io::Result<()>>>,
 ) -> Result<u8, CliError> {
     let known = matches!(said, Ok(1));
     for stream in streams {
@@ -141,38 +153,6 @@ async fn ended<const N: usize>(
     } else {
         Err(CliError::CutOff(name.clone()))
     }
-}
-
-const HANG_UP: u8 = 1;
-
-/// What ends a program from outside.
-struct Signals([(u8, Signal); 4]);
-
-impl Signals {
-    fn new() -> Result<Self, CliError> {
-        let number = |kind: SignalKind| u8::try_from(kind.as_raw_value()).unwrap_or(HANG_UP);
-        let heard = |kind| Ok::<_, CliError>((number(kind), on(kind)?));
-        Ok(Self([
-            heard(SignalKind::hangup())?,
-            heard(SignalKind::interrupt())?,
-            heard(SignalKind::quit())?,
-            heard(SignalKind::terminate())?,
-        ]))
-    }
-
-    async fn next(&mut self) -> u8 {
-        let waits = self.0.iter_mut().map(|(number, signal)| {
-            Box::pin(async move {
-                signal.recv().await;
-                *number
-            })
-        });
-        futures_util::future::select_all(waits).await.0
-    }
-}
-
-fn on(kind: SignalKind) -> Result<Signal, CliError> {
-    signal(kind).map_err(|error| machine("listen for signals", error))
 }
 
 fn machine(doing: &'static str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> CliError {

@@ -71,13 +71,14 @@ pub fn type_in(master: File) -> oneshot::Receiver<InputEnd> {
     const END_OF_TRANSMISSION: u8 = 4;
     let from_terminal = io::stdin().is_terminal();
     in_thread(move || {
-        let mut master = master;
         // Its errors are those of a command that has ended.
-        let _ = own(io::stdin()).and_then(|mut input| io::copy(&mut input, &mut master));
+        let last = own(io::stdin()).and_then(|input| carry(input, &master));
         if from_terminal {
             return InputEnd::HungUp;
         }
-        let _ = master.write_all(&[END_OF_TRANSMISSION]);
+        // Behind the beginning of a line it only hands over that beginning (termios(3), VEOF); the next one is the end.
+        let times = if matches!(last, Ok(None | Some(b'\n'))) { 1 } else { 2 };
+        let _ = (&master).write_all(&[END_OF_TRANSMISSION; 2][..times]);
         InputEnd::Done
     })
 }
@@ -92,18 +93,24 @@ pub fn feed(pipe: OwnedFd) {
 /// What a command writes, to one of our own streams. The error is that of our stream.
 pub fn print(from: OwnedFd, to: impl AsFd) -> oneshot::Receiver<io::Result<()>> {
     let to = own(to);
-    in_thread(move || {
-        let (mut from, mut to) = (File::from(from), to?);
-        let mut buffer = vec![0; 64 * 1024];
-        loop {
-            match from.read(&mut buffer) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // A terminal that nobody has open any more says EIO.
-                Ok(0) | Err(_) => return Ok(()),
-                Ok(count) => to.write_all(&buffer[..count])?,
+    in_thread(move || carry(File::from(from), &to?).map(drop))
+}
+
+/// Everything there is to read; the answer is the last byte of it. The error is that of the other side: a terminal that
+/// nobody has open any more says EIO, which is its end.
+fn carry(mut from: File, mut to: &File) -> io::Result<Option<u8>> {
+    let mut buffer = vec![0; 64 * 1024];
+    let mut last = None;
+    loop {
+        match from.read(&mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(0) | Err(_) => return Ok(last),
+            Ok(count) => {
+                to.write_all(&buffer[..count])?;
+                last = Some(buffer[count - 1]);
             }
         }
-    })
+    }
 }
 
 /// A standard stream without a buffer of ours, and without closing it.
@@ -112,7 +119,7 @@ fn own(stream: impl AsFd) -> io::Result<File> {
 }
 
 /// A thread of its own: reading a file or a terminal blocks, and what still blocks when the program ends must not hold it.
-fn in_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> oneshot::Receiver<T> {
+pub fn in_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> oneshot::Receiver<T> {
     let (sender, receiver) = oneshot::channel();
     thread::spawn(move || {
         // Nobody waiting is no error.

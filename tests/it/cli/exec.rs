@@ -18,6 +18,7 @@ use code_server_multi::api::{Exec, ExecStarted};
 use code_server_multi::serve::http;
 use rustix::fs::FileType;
 use rustix::process::Signal;
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -161,25 +162,44 @@ fn a_terminal_is_made_where_one_is_insisted_on() {
             asked.command, size.ws_row, size.ws_col, asked.term
         )
         .unwrap();
-        // What a person types at the end.
-        let mut typed = [0; 3];
-        terminal.read_exact(&mut typed).unwrap();
-        assert_eq!(typed, [b'h', b'i', 4]);
         drop(terminal);
         line.write_all(&[3]).unwrap();
     });
-    let mut child = stage
-        .csm("exec -t dan top")
-        .env("TERM", "screen-256color")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(b"hi").unwrap();
-    let done = finish(child);
+    let done = run(stage.csm("exec -t dan top").env("TERM", "screen-256color"));
     assert_eq!((done.code, done.stderr.as_str()), (3, ""));
     assert_eq!(done.stdout, "[\"top\"] 24 80 Some(\"screen-256color\")\n");
+}
+
+/// One Ctrl-D behind the beginning of a line is not the end of anything.
+#[test]
+fn the_end_of_the_input_is_an_end_in_a_terminal_also_within_a_line() {
+    let stage = stage(|_, mut line, streams| {
+        let mut terminal = terminal(streams);
+        // As the terminal inside is, for which this one stands in.
+        let mut mode = tcgetattr(&terminal).unwrap();
+        mode.local_modes |= LocalModes::ICANON;
+        tcsetattr(&terminal, OptionalActions::Now, &mode).unwrap();
+        terminal.write_all(b"ready\n").unwrap();
+        let mut typed = Vec::new();
+        terminal.read_to_end(&mut typed).unwrap();
+        terminal.write_all(&typed).unwrap();
+        drop(terminal);
+        line.write_all(&[0]).unwrap();
+    });
+    for input in ["hi", "one\nhi", "hi\n", ""] {
+        let mut child = stage
+            .csm("exec -t dan cat")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut ready = [0; 6];
+        child.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let done = finish(child);
+        assert_eq!((done.code, done.stdout.as_str()), (0, input), "{}", done.stderr);
+    }
 }
 
 #[test]
@@ -285,6 +305,34 @@ fn a_reader_that_leaves_breaks_the_commands_pipe() {
     });
     let done = super::fake::run_and_leave(&mut stage.csm("exec dan yes"));
     assert_eq!((done.code, done.stderr.as_str()), (141, ""));
+}
+
+/// A terminal is never broken by that, only full: whoever writes to it would wait for ever.
+#[test]
+fn a_reader_that_leaves_hangs_up_on_a_command_with_a_terminal() {
+    let stage = stage(|_, _line, streams| fill(terminal(streams)));
+    let done = super::fake::run_and_leave(&mut stage.csm("exec -t dan yes"));
+    assert_eq!((done.code, done.stderr.as_str()), (141, ""));
+}
+
+#[test]
+fn what_cannot_be_written_is_no_success_in_a_terminal_either() {
+    let stage = stage(|_, _line, streams| fill(terminal(streams)));
+    let full = OwnedFd::from(File::options().write(true).open("/dev/full").unwrap());
+    let child = stage.csm("exec -t dan yes").stdout(full).stderr(Stdio::piped()).spawn();
+    let done = finish(child.unwrap());
+    assert_eq!(done.code, 125);
+    assert!(
+        done.stderr.contains("can't write the result: No space left"),
+        "{}",
+        done.stderr
+    );
+}
+
+/// Until it is hung up on.
+fn fill(mut terminal: File) {
+    let block = [b'x'; 4096];
+    while terminal.write_all(&block).is_ok() {}
 }
 
 #[test]

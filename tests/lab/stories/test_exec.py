@@ -125,9 +125,12 @@ def test_closed_streams_and_readers_that_leave(host, product):
     assert host.sh("csm exec dan -- sh -c 'cat; echo end' <&-") == "end"
     assert host.sh("csm exec dan -- sh -c 'echo out; echo err >&2' 2>&1 >&-") == "err"
     assert host.run("bash", "-c", "csm exec dan -- yes | head -n 1; echo ${PIPESTATUS[0]}").stdout == "y\n141\n"
+    # On a terminal too: it doesn't break, it would only be full.
+    assert host.run("bash", "-c", "csm exec -t dan -- yes | head -n 1; echo ${PIPESTATUS[0]}").stdout.split() == ["y", "141"]
     # A disk that is full is no success.
-    done = host.run("bash", "-c", "csm exec dan -- echo out >/dev/full", check=125)
-    assert "can't write the result: No space left" in done.stderr
+    for command in ("csm exec dan -- echo out", "csm exec -t dan -- yes"):
+        done = host.run("bash", "-c", f"{command} >/dev/full", check=125)
+        assert "can't write the result: No space left" in done.stderr
 
 
 def test_sockets_as_sshd_gives_them(host, product):
@@ -253,6 +256,8 @@ def test_a_terminal_can_be_refused_or_insisted_on(host, product):
         assert screen.wait() == 0
     assert product.csm("exec", "-t", "dan", "--", "sh", "-c", "test -t 1 && stty size").stdout == "24 80\n"
     assert product.csm("exec", "-t", "dan", "cat", input="typed\n").stdout == "typed\ntyped\n"
+    # Input that ends within a line has ended all the same.
+    assert product.csm("exec", "-t", "dan", "cat", input="typed").stdout == "typedtyped"
     # A shell in a pipe reads commands.
     assert product.csm("shell", "dan", input="echo $((6 * 7))\nexit 4\n", check=4).stdout == "42\n"
 
