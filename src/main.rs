@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         Kind::Configuration => 2,
         Kind::Unreachable => 3,
         Kind::NotRun => 125,
+        Kind::Ended(number) => 128 + number,
     })
 }
 

@@ -63,6 +63,9 @@ pub enum CliError {
     NotRun(Box<CliError>),
     #[error("the command in {0} was cut off: how it ended is not known")]
     CutOff(WorkspaceName),
+    /// Somebody ended the program by this signal while it asked something.
+    #[error("nothing was changed")]
+    Ended(u8),
 }
 
 /// What an error means to whoever called the program.
@@ -74,6 +77,8 @@ pub enum Kind {
     Unreachable,
     /// A command in a workspace has no exit code of its own.
     NotRun,
+    /// By a signal.
+    Ended(u8),
     /// Whoever read the output has left.
     Quiet,
 }
@@ -84,6 +89,7 @@ impl CliError {
             Self::Unreachable { .. } | Self::Lost { .. } | Self::Silent { .. } => Kind::Unreachable,
             Self::Configuration { .. } | Self::File { .. } | Self::Input { .. } => Kind::Configuration,
             Self::NotRun(_) | Self::CutOff(_) => Kind::NotRun,
+            Self::Ended(number) => Kind::Ended(*number),
             Self::Refused(problem) if !problem.problems.is_empty() => Kind::Configuration,
             Self::Output(source) if source.kind() == io::ErrorKind::BrokenPipe => Kind::Quiet,
             Self::Refused(_) | Self::Strange { .. } | Self::Machine { .. } | Self::Service { .. } | Self::Output(_) => {
@@ -113,7 +119,11 @@ impl CliError {
             Self::Input { hint, .. } | Self::Service { hint, .. } => Some((*hint).to_owned()),
             Self::NotRun(error) => error.hint(),
             Self::CutOff(name) => Some(format!("see whether the workspace was stopped: csm status {name}")),
-            Self::Configuration { .. } | Self::File { .. } | Self::Machine { .. } | Self::Output(_) => None,
+            Self::Configuration { .. }
+            | Self::File { .. }
+            | Self::Machine { .. }
+            | Self::Output(_)
+            | Self::Ended(_) => None,
         }
     }
 

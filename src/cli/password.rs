@@ -1,7 +1,7 @@
 //! `csm password`: the password is hashed here, in the caller's process; the daemon gets the argon2 string alone.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, IsTerminal, Write};
+use std::io::{self, BufRead, BufReader, IsTerminal, Write as _};
 
 use hyper::body::Bytes;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
@@ -10,6 +10,8 @@ use zeroize::Zeroizing;
 use crate::api::PasswordString;
 use crate::cli::client::Client;
 use crate::cli::error::CliError;
+use crate::cli::signals::Signals;
+use crate::cli::terminal::in_thread;
 use crate::cli::{Outcome, Screen};
 use crate::model::auth::{PASSWORD_MAX, hash_password};
 use crate::model::names::WorkspaceName;
@@ -36,7 +38,7 @@ pub async fn run(
             &format!("The password of {name} is forgotten: nobody can sign in, and sessions have ended."),
         );
     }
-    let password = if generate { random(fill)? } else { ask(name)? };
+    let password = if generate { random(fill)? } else { ask(name).await? };
     let mut salt = [0; 16];
     fill(&mut salt)?;
     let argon2 = hash_password(&password, &salt).map_err(|source| CliError::Machine {
@@ -76,7 +78,7 @@ fn said(screen: &Screen, text: &str) -> Result<Outcome, CliError> {
     Ok(Outcome::Done)
 }
 
-fn ask(name: &WorkspaceName) -> Result<Zeroizing<Vec<u8>>, CliError> {
+async fn ask(name: &WorkspaceName) -> Result<Zeroizing<Vec<u8>>, CliError> {
     let stdin = io::stdin();
     if !stdin.is_terminal() {
         return checked(first_line(stdin.lock())?);
@@ -85,13 +87,25 @@ fn ask(name: &WorkspaceName) -> Result<Zeroizing<Vec<u8>>, CliError> {
         doing: "ask on the terminal",
         source: source.into(),
     };
+    // First: whoever ends it by Ctrl-C gets the terminal back as it was.
+    let mut signals = Signals::new()?;
     let silence = Silence::begin().map_err(terminal)?;
-    let prompt = |text: &str| {
+    let mut prompt = async |text: &str| {
         (&silence.terminal).write_all(text.as_bytes()).map_err(terminal)?;
-        first_line(BufReader::new(&silence.terminal))
+        let input = silence.terminal.try_clone().map_err(terminal)?;
+        tokio::select! {
+            line = in_thread(|| first_line(BufReader::new(input))) => {
+                line.unwrap_or_else(|lost| Err(terminal(io::Error::other(lost))))
+            }
+            number = signals.next() => {
+                // What is typed is not shown, nor is the end of the line.
+                let _ = (&silence.terminal).write_all(b"\n");
+                Err(CliError::Ended(number))
+            }
+        }
     };
-    let first = checked(prompt(&format!("New password for {name}: "))?)?;
-    if *prompt("Once more: ")? != *first {
+    let first = checked(prompt(&format!("New password for {name}: ")).await?)?;
+    if *prompt("Once more: ").await? != *first {
         return Err(CliError::Input {
             message: "the two are not the same; nothing was changed".to_owned(),
             hint: "type it again",

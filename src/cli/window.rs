@@ -11,6 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::cli::error::CliError;
+use crate::cli::signals::Signals;
 
 const OPEN: &str = "\u{1b}[?1049h\u{1b}[?25l";
 const CLOSE: &str = "\u{1b}[?25h\u{1b}[?1049l";
@@ -33,19 +34,19 @@ pub struct Window {
     keys: mpsc::Receiver<u8>,
     before: Termios,
     resized: Signal,
-    ended: Signal,
-    hung_up: Signal,
+    ended: Signals,
 }
 
 impl Window {
     pub fn open() -> Result<Self, CliError> {
-        Self::enter().map_err(|source| CliError::Machine {
+        let ended = Signals::new()?;
+        Self::enter(ended).map_err(|source| CliError::Machine {
             doing: "take over the terminal",
             source: source.into(),
         })
     }
 
-    fn enter() -> io::Result<Self> {
+    fn enter(ended: Signals) -> io::Result<Self> {
         let terminal = File::options().read(true).write(true).open("/dev/tty")?;
         let before = tcgetattr(&terminal)?;
         let mut input = terminal.try_clone()?;
@@ -61,8 +62,7 @@ impl Window {
         });
         let window = Self {
             resized: signal(SignalKind::window_change())?,
-            ended: signal(SignalKind::terminate())?,
-            hung_up: signal(SignalKind::hangup())?,
+            ended,
             terminal,
             keys,
             before,
@@ -95,8 +95,7 @@ impl Window {
         loop {
             tokio::select! {
                 _ = self.resized.recv() => return Key::Resized,
-                _ = self.ended.recv() => return Key::End,
-                _ = self.hung_up.recv() => return Key::End,
+                _ = self.ended.next() => return Key::End,
                 // Nothing: the terminal is gone.
                 key = self.keys.recv() => if matches!(key, None | Some(b'q' | b'Q' | CTRL_C)) {
                     return Key::End;

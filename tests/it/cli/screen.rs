@@ -4,8 +4,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
-use std::sync::mpsc;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,6 +12,7 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::{get, post, put};
 use rustix::fs::{Mode, OFlags};
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use super::fake::{self, Admin, csm, open_stream, workspace};
@@ -27,12 +27,13 @@ struct Terminal {
 
 impl Terminal {
     fn run(command: &Command) -> Self {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        // CLOEXEC: programs of other tests would hold it open as well.
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
         let name = ptsname(&master, Vec::new()).unwrap();
-        let open =
-            || -> OwnedFd { rustix::fs::open(name.as_c_str(), OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap() };
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let open = || -> OwnedFd { rustix::fs::open(name.as_c_str(), flags, Mode::empty()).unwrap() };
         // A session of its own: prompts go to /dev/tty, the controlling terminal.
         let mut session = Command::new("setsid");
         session
@@ -193,4 +194,45 @@ fn ctrl_c_ends_top_as_q_does() {
     let (code, text) = terminal.end();
     assert_eq!(code, 0, "{text}");
     assert!(text.ends_with("\u{1b}[?25h\u{1b}[?1049l"), "{text:?}");
+}
+
+#[test]
+fn a_signal_ends_top_as_q_does() {
+    let admin = super::live::busy_host();
+    for signal in [Signal::INT, Signal::QUIT, Signal::TERM, Signal::HUP] {
+        let mut terminal = Terminal::run(csm(&admin).arg("top"));
+        terminal.wait_for("running of 3 workspaces");
+        // setsid has become csm itself.
+        kill_process(Pid::from_child(&terminal.child), signal).unwrap();
+        let (code, text) = terminal.end();
+        assert_eq!(code, 0, "{signal:?}: {text}");
+        assert!(text.ends_with("\u{1b}[?25h\u{1b}[?1049l"), "{signal:?}: {text:?}");
+    }
+}
+
+/// The shell shows which mode the terminal was left in.
+#[test]
+fn ctrl_c_at_the_password_gives_the_terminal_back_and_changes_nothing() {
+    let admin = Admin::new(Router::new());
+    for (key, code) in [("\u{3}", "130"), ("\u{1c}", "131")] {
+        let mut shell = fake::command("sh".as_ref());
+        shell.args(["-c", r#"trap : INT QUIT; "$0" "$@"; echo "code $?"; stty -a; echo end"#]);
+        let csm = csm(&admin);
+        shell
+            .arg(csm.get_program())
+            .args(csm.get_args())
+            .args(["password", "dan"]);
+        let mut terminal = Terminal::run(&shell);
+        terminal.wait_for("New password for dan: ");
+        terminal.write("half of");
+        terminal.write(key);
+        terminal.wait_for("\r\nend\r\n");
+        let (_, text) = terminal.end();
+        assert!(
+            text.contains(&format!("\r\ncsm: nothing was changed\r\ncode {code}\r\n")),
+            "{text}"
+        );
+        assert!(text.contains(" echo ") && text.contains(" icanon "), "{text}");
+    }
+    assert_eq!(admin.requests(), [""; 0]);
 }
