@@ -7,6 +7,7 @@
     reason = "texts for people are short; how they read here matters more than an allocation"
 )]
 
+pub mod absence;
 pub mod args;
 pub mod check;
 pub mod client;
@@ -136,7 +137,7 @@ pub async fn run(verb: Verb, socket: PathBuf, screen: &Screen) -> Result<Outcome
             return password::run(&client, screen, &name, generate, remove).await;
         }
         Verb::Test { name } => {
-            let answer = client.test(&format!("/v1/workspaces/{name}/test")).await?;
+            let answer = client.post_slowly(&format!("/v1/workspaces/{name}/test")).await?;
             screen.show(&answer, report::test)?;
             let report: api::TestReport = answer.parse()?;
             return Ok(if report.checks.iter().all(|check| check.ok) {

@@ -1,4 +1,5 @@
-//! HTTP/1.1 over the daemon's unix socket: one connection a request, each wait with a deadline.
+//! HTTP/1.1 over the daemon's unix socket: one connection a request, each wait with a deadline, except for the next line of
+//! a stream that goes on until somebody hangs up.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -24,8 +25,8 @@ use crate::cli::error::CliError;
 
 /// Enough for every answer that the daemon has at hand.
 const ANSWER_SECONDS: u64 = 30;
-/// `csm test` starts programs inside the workspace.
-const TEST_SECONDS: u64 = 180;
+/// For what takes work: programs inside a workspace, a whole home, the journal.
+const WORK_SECONDS: u64 = 180;
 const ANSWER_MAX: usize = 16 << 20;
 const LINE_MAX: usize = 1 << 20;
 
@@ -49,11 +50,11 @@ impl Client {
 
     /// For an answer that takes work.
     pub async fn get_slowly(&self, path: &str) -> Result<Answer, CliError> {
-        self.whole(Method::GET, path, Bytes::new(), TEST_SECONDS).await
+        self.whole(Method::GET, path, Bytes::new(), WORK_SECONDS).await
     }
 
-    pub async fn test(&self, path: &str) -> Result<Answer, CliError> {
-        self.whole(Method::POST, path, Bytes::new(), TEST_SECONDS).await
+    pub async fn post_slowly(&self, path: &str) -> Result<Answer, CliError> {
+        self.whole(Method::POST, path, Bytes::new(), WORK_SECONDS).await
     }
 
     pub async fn put(&self, path: &str, body: Bytes) -> Result<Answer, CliError> {
@@ -74,8 +75,8 @@ impl Client {
         .await
     }
 
-    /// A stream of JSON lines; the deadline is for its beginning only.
-    pub async fn lines(&self, path: &str) -> Result<Lines, CliError> {
+    /// A stream of JSON lines. One that goes on has no deadline once it has begun, since nothing may happen for days.
+    pub async fn lines(&self, path: &str, goes_on: bool) -> Result<Lines, CliError> {
         let doing = format!("GET {path}");
         let begin = self.send(Method::GET, path, Bytes::new(), Vec::new());
         let (response, connection) = within(&doing, ANSWER_SECONDS, begin).await?;
@@ -84,6 +85,7 @@ impl Client {
         Ok(Lines {
             stream,
             doing,
+            goes_on,
             _connection: connection,
         })
     }
@@ -173,13 +175,20 @@ impl Answer {
 pub struct Lines {
     stream: LocalBoxStream<'static, Result<String, LinesCodecError>>,
     doing: String,
+    goes_on: bool,
     _connection: JoinSet<()>,
 }
 
 impl Lines {
     /// The next line as it came; nothing at the end.
     pub async fn next(&mut self) -> Result<Option<Answer>, CliError> {
-        match self.stream.next().await {
+        let line = self.stream.next();
+        let line = if self.goes_on {
+            line.await
+        } else {
+            within(&self.doing, WORK_SECONDS, async { Ok(line.await) }).await?
+        };
+        match line {
             None => Ok(None),
             Some(Ok(line)) => Ok(Some(Answer {
                 body: Bytes::from(line),
@@ -231,5 +240,38 @@ async fn refusal(response: Response<Incoming>, doing: &str) -> CliError {
             doing: doing.to_owned(),
             source: format!("HTTP {status}").into(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// One line, and then nothing more.
+    fn stalled(goes_on: bool) -> Lines {
+        let line = stream::iter([Ok("{}".to_owned())]);
+        Lines {
+            stream: line.chain(stream::pending()).boxed_local(),
+            doing: "GET /v1/workspaces/dan/logs".to_owned(),
+            goes_on,
+            _connection: JoinSet::new(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_has_an_end_may_not_stall_before_it() {
+        let mut lines = stalled(false);
+        assert!(lines.next().await.unwrap().is_some());
+        let begun = Instant::now();
+        let error = lines.next().await.unwrap_err();
+        assert!(matches!(error, CliError::Silent { .. }), "{error}");
+        assert_eq!(begun.elapsed(), Duration::from_secs(WORK_SECONDS));
+        let mut lines = stalled(true);
+        assert!(lines.next().await.unwrap().is_some());
+        let days = Duration::from_secs(7 * 86_400);
+        assert!(timeout(days, lines.next()).await.is_err());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::api::{ConfigProblem, ProblemDetails};
 use crate::model::names::WorkspaceName;
@@ -136,15 +137,26 @@ impl CliError {
         }
     }
 
-    /// The error and what caused it, on one line, then each problem, then the way out.
-    pub fn report(&self) -> String {
+    /// The error and what caused it, on one line.
+    fn chain(&self) -> String {
         let mut text = format!("csm: {self}");
         let mut cause = std::error::Error::source(self);
         while let Some(error) = cause {
             text.push_str(&format!(": {error}"));
             cause = error.source();
         }
-        let mut text = crate::cli::text::printable(&text).into_owned();
+        crate::cli::text::printable(&text).into_owned()
+    }
+
+    /// For the time in which this may pass.
+    pub fn waited_for(&self, most: Duration) -> String {
+        let seconds = most.as_secs();
+        format!("{}; it is waited for, {seconds} s at most\n", self.chain())
+    }
+
+    /// The error, then each problem, then the way out.
+    pub fn report(&self) -> String {
+        let mut text = self.chain();
         text.push('\n');
         for problem in self.problems() {
             text.push_str(&crate::cli::text::problem(problem, ""));

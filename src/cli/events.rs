@@ -2,20 +2,15 @@
 //! event of that time is lost or said twice.
 
 use std::collections::VecDeque;
-use std::time::Duration;
-
-use tokio::time::{Instant, sleep};
 
 use crate::api::Event;
+use crate::cli::absence::Absence;
 use crate::cli::client::{Client, Lines};
-use crate::cli::error::{CliError, Kind};
+use crate::cli::error::CliError;
 use crate::cli::text::{self, BAD, HEAD, Look, printable};
 use crate::cli::{Outcome, Screen};
 use crate::model::names::WorkspaceName;
 
-/// How long a daemon that was lost on the way, because it is restarted, is looked for.
-const RETURN: Duration = Duration::from_secs(30);
-const RETRY: Duration = Duration::from_millis(250);
 /// Ids of the last events, by which those that come again are known.
 const KEPT: usize = 256;
 /// More than happens while a daemon is restarted.
@@ -29,28 +24,28 @@ pub async fn run(
     count: u32,
 ) -> Result<Outcome, CliError> {
     let mut shown = Shown::default();
-    let mut path = path(name, follow, count, None);
     // The first answer must come; a daemon that goes after that is expected back.
-    let mut heard = None;
+    let mut absence = Absence::default();
+    let mut lines = client.lines(&path(name, follow, count, None), follow).await?;
     loop {
-        let lost = match client.lines(&path).await {
-            Ok(mut lines) => {
-                heard = Some(Instant::now());
-                match shown.all(&mut lines, screen, &mut heard).await? {
-                    None if !follow => break,
-                    None => lines.ended(),
-                    Some(lost) => lost,
-                }
-            }
-            Err(error) => error,
+        absence.is_streaming();
+        let mut lost = match shown.all(&mut lines, screen, &mut absence).await? {
+            None if !follow => break,
+            None => lines.ended(),
+            Some(lost) => lost,
         };
-        let expected = |heard: Instant| follow && lost.kind() == Kind::Unreachable && heard.elapsed() < RETURN;
-        if !heard.is_some_and(expected) {
+        if !follow {
             return Err(lost);
         }
-        sleep(RETRY).await;
         let since = shown.last.clone().unwrap_or_else(|| screen.look.now.to_string());
-        path = self::path(name, follow, MANY, Some(&since));
+        let path = path(name, follow, MANY, Some(&since));
+        lines = loop {
+            absence.wait(lost, |text| screen.note(text)).await?;
+            match client.lines(&path, follow).await {
+                Ok(lines) => break lines,
+                Err(error) => lost = error,
+            }
+        };
     }
     if shown.last.is_none() {
         screen.note("Nothing has been noted yet.\n");
@@ -78,7 +73,7 @@ impl Shown {
         &mut self,
         lines: &mut Lines,
         screen: &Screen,
-        heard: &mut Option<Instant>,
+        absence: &mut Absence,
     ) -> Result<Option<CliError>, CliError> {
         loop {
             let answer = match lines.next().await {
@@ -86,11 +81,11 @@ impl Shown {
                 Ok(None) => return Ok(None),
                 Err(error) => return Ok(Some(error)),
             };
-            *heard = Some(Instant::now());
             let event: Event = answer.parse()?;
             if self.ids.contains(&event.id) {
                 continue;
             }
+            absence.is_over();
             screen.print(&if screen.json {
                 format!("{}\n", answer.text())
             } else {

@@ -1,14 +1,16 @@
 //! `csm start`, `stop`, `restart`: ask, then follow each workspace until the daemon's last word about it.
 //! Several names are worked on at once; one that fails does not hold up the others.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::io;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 use crate::api::{State, WorkspaceStatus};
+use crate::cli::absence::Absence;
 use crate::cli::client::{Answer, Client};
 use crate::cli::error::{CliError, Kind};
 use crate::cli::text::{Look, finding, printable};
@@ -45,6 +47,21 @@ impl Action {
             _ => Verdict::Wait,
         }
     }
+
+    /// Whether to ask again after this. To start or to stop twice is the same as once, but a second restart would end what
+    /// the first one started: it is asked for again only if nobody was there to hear it.
+    fn may_repeat(self, error: &CliError) -> bool {
+        match error {
+            CliError::Unreachable { source, .. } => {
+                matches!(
+                    source.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+                )
+            }
+            CliError::Lost { .. } => self != Self::Restart,
+            _ => false,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,10 +70,6 @@ enum Verdict {
     Reached,
     Missed,
 }
-
-/// How long a daemon that was lost on the way, because it is restarted, is looked for.
-const RETURN: Duration = Duration::from_secs(15);
-const RETRY: Duration = Duration::from_millis(250);
 
 pub async fn run(
     client: &Client,
@@ -133,12 +146,23 @@ async fn follow(
     name: &WorkspaceName,
     deadline: Instant,
 ) -> Result<End, CliError> {
-    let answer = client.post(&format!("/v1/workspaces/{name}/{}", action.word())).await?;
+    let mut absence = Absence::default();
+    let path = format!("/v1/workspaces/{name}/{}", action.word());
+    let answer = loop {
+        match client.post(&path).await {
+            Ok(answer) => break answer,
+            Err(error) if action.may_repeat(&error) && Instant::now() < deadline => {
+                absence.wait(error, |text| progress.say(text)).await?;
+            }
+            Err(error) => return Err(error),
+        }
+    };
+    absence.is_over();
     let mut end = judged(answer, action)?;
     progress.saw(name, end.status.state);
-    let mut heard = Instant::now();
+    let path = format!("/v1/workspaces/{name}/follow");
     while end.verdict == Verdict::Wait {
-        let Ok(lines) = timeout_at(deadline, client.lines(&format!("/v1/workspaces/{name}/follow"))).await else {
+        let Ok(lines) = timeout_at(deadline, client.lines(&path, true)).await else {
             break;
         };
         let lost = match lines {
@@ -147,7 +171,7 @@ async fn follow(
                 match timeout_at(deadline, lines.next()).await {
                     Err(_) => return Ok(end),
                     Ok(Ok(Some(answer))) => {
-                        heard = Instant::now();
+                        absence.is_over();
                         end = judged(answer, action)?;
                         progress.saw(name, end.status.state);
                         if end.verdict != Verdict::Wait {
@@ -160,10 +184,7 @@ async fn follow(
             },
         };
         // What was asked is on the daemon's disk, so a new daemon goes on with it.
-        if lost.kind() != Kind::Unreachable || heard.elapsed() > RETURN {
-            return Err(lost);
-        }
-        sleep(RETRY).await;
+        absence.wait(lost, |text| progress.say(text)).await?;
     }
     Ok(end)
 }
@@ -223,6 +244,7 @@ struct Progress<'a> {
     screen: &'a Screen,
     began: Instant,
     states: RefCell<Vec<(WorkspaceName, Option<State>)>>,
+    said: Cell<bool>,
 }
 
 impl<'a> Progress<'a> {
@@ -232,6 +254,7 @@ impl<'a> Progress<'a> {
             screen,
             began: Instant::now(),
             states: RefCell::new(states),
+            said: Cell::new(false),
         }
     }
 
@@ -259,6 +282,15 @@ impl<'a> Progress<'a> {
         // A line that wraps can't be rewritten.
         let line: String = line.chars().take(width.saturating_sub(1)).collect();
         self.screen.note(&format!("\r\u{1b}[K{line}"));
+    }
+
+    /// Something that all of them wait for, so it is said once.
+    fn say(&self, text: &str) {
+        if !self.said.replace(true) {
+            self.clear();
+            self.screen.note(text);
+            self.draw();
+        }
     }
 
     fn clear(&self) {
@@ -338,6 +370,30 @@ mod tests {
                 verdict,
                 "{action:?} {state:?} busy={busy}"
             );
+        }
+    }
+
+    #[test]
+    fn only_what_changes_nothing_is_asked_twice() {
+        use Action::{Restart, Start, Stop};
+        let unreachable = |kind: io::ErrorKind| CliError::Unreachable {
+            socket: "/run/admin.sock".into(),
+            source: kind.into(),
+        };
+        let lost = || CliError::Lost {
+            doing: "POST".to_owned(),
+            source: "the connection was closed".into(),
+        };
+        for (error, of_start, of_restart) in [
+            (unreachable(io::ErrorKind::NotFound), true, true),
+            (unreachable(io::ErrorKind::ConnectionRefused), true, true),
+            (unreachable(io::ErrorKind::PermissionDenied), false, false),
+            (lost(), true, false),
+            (CliError::Ended(2), false, false),
+        ] {
+            assert_eq!(Start.may_repeat(&error), of_start, "{error:?}");
+            assert_eq!(Stop.may_repeat(&error), of_start, "{error:?}");
+            assert_eq!(Restart.may_repeat(&error), of_restart, "{error:?}");
         }
     }
 

@@ -72,7 +72,10 @@ pub async fn logs(
     count: u32,
 ) -> Result<Outcome, CliError> {
     let mut lines = client
-        .lines(&format!("/v1/workspaces/{name}/logs?follow={follow}&lines={count}"))
+        .lines(
+            &format!("/v1/workspaces/{name}/logs?follow={follow}&lines={count}"),
+            follow,
+        )
         .await?;
     let mut any = false;
     while let Some(answer) = lines.next().await? {

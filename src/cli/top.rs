@@ -6,13 +6,16 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
+use std::pin::pin;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
+use futures_util::future::{Fuse, FusedFuture as _};
 use futures_util::stream::{self, LocalBoxStream};
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::api::{DiskUse, Usage, WorkspaceUsage};
+use crate::cli::absence::Absence;
 use crate::cli::client::{Answer, Client};
 use crate::cli::error::CliError;
 use crate::cli::text::{self, BAD, HEAD, Look, WAIT, count, printable};
@@ -77,16 +80,33 @@ async fn watch(client: &Client, screen: &Screen, mut top: Top) -> Result<Outcome
     let mut tick = interval(EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut disks = top.disks(client);
+    let mut absence = Absence::default();
+    // Asked for beside the keys: a daemon that does not answer must not hold them.
+    let mut asked = pin!(Fuse::terminated());
+    let mut late = false;
     // The first comes sooner: nobody wants to wait two seconds for a share.
     tick.reset_after(APART / 2);
     loop {
-        window.draw(&top.table(screen.look), &top.below())?;
+        window.draw(&top.table(screen.look), &top.below(late || absence.lasts()))?;
         tokio::select! {
             key = window.key() => match key {
                 Key::End => return Ok(Outcome::Done),
                 Key::Resized => {}
             },
-            _ = tick.tick() => top.take(sample(client).await?.0),
+            _ = tick.tick() => {
+                late = !asked.is_terminated();
+                if !late {
+                    asked.set(sample(client).fuse());
+                }
+            }
+            answer = asked.as_mut() => match answer {
+                Ok((now, _)) => {
+                    top.take(now);
+                    absence.is_over();
+                    late = false;
+                }
+                Err(error) => drop(absence.goes_on(error)?),
+            },
             Some((name, used)) = disks.next() => {
                 // Shown as unknown: one home that can't be counted is no reason to end.
                 if let Ok(used) = used {
@@ -222,13 +242,11 @@ impl Top {
         row
     }
 
-    fn below(&self) -> String {
+    fn below(&self, silent: bool) -> String {
         let running = self.rows().filter(|own| own.counts.is_some()).count();
-        format!(
-            "{} running of {}. q ends.",
-            running,
-            count(self.rows().count(), "workspace")
-        )
+        let all = count(self.rows().count(), "workspace");
+        let silent = if silent { "The daemon does not answer. " } else { "" };
+        format!("{silent}{running} running of {all}. q ends.")
     }
 
     /// The daemon's answer, with what it takes two of them to know.

@@ -31,11 +31,18 @@ pub struct Admin {
 
 impl Admin {
     pub fn new(routes: Router) -> Self {
+        Self::later(routes, |socket| {
+            // Bound before the thread exists: the first request can't come too early.
+            let listener = UnixListener::bind(socket).unwrap();
+            || listener
+        })
+    }
+
+    /// Listens once `begin`'s answer, in a thread of its own, has a listener for the socket.
+    pub fn later<L: FnOnce() -> UnixListener + Send + 'static>(routes: Router, begin: impl FnOnce(&Path) -> L) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("admin.sock");
-        // Bound before the thread exists: the first request can't come too early.
-        let listener = UnixListener::bind(&socket).unwrap();
-        listener.set_nonblocking(true).unwrap();
+        let listen = begin(&socket);
         let requests = Arc::new(Mutex::new(Vec::new()));
         let seen = requests.clone();
         let routes = routes.layer(middleware::from_fn(move |request: Request, next: Next| {
@@ -49,6 +56,8 @@ impl Admin {
                 .enable_all()
                 .build()
                 .unwrap();
+            let listener = listen();
+            listener.set_nonblocking(true).unwrap();
             runtime.block_on(async {
                 let listener = tokio::net::UnixListener::from_std(listener).unwrap();
                 axum::serve(listener, routes).await.unwrap();

@@ -1,14 +1,17 @@
 //! Start, stop and restart: what is asked, what is waited for, how it is told.
 
-use std::sync::Arc;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::net::UnixListener;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 
 use axum::Router;
 use axum::body::Body;
 use axum::routing::{get, post};
 use serde_json::{Value, json};
 
-use super::fake::{Admin, csm, open_stream, problem, run, workspace};
+use super::fake::{Admin, csm, finish, open_stream, problem, program, run, workspace};
 
 /// A workspace whose verb answers `first` and whose `follow` then says `rest`.
 fn part(routes: Router, name: &str, verb: &str, first: Value, rest: Vec<Value>) -> Router {
@@ -174,4 +177,94 @@ fn a_daemon_that_is_restarted_meanwhile_is_followed_again() {
     );
     let done = run(csm(&admin).args(["start", "dan"]));
     assert_eq!((done.code, done.stderr.as_str()), (0, "dan: starting\ndan: ready\n"));
+}
+
+/// dan, who is in this state at once, behind a daemon that hears one request and dies of it.
+fn after_a_death(verb: &str, state: &'static str) -> Admin {
+    let answer = post(move || async move { workspace("dan", state, false).to_string() });
+    let routes = Router::new().route(&format!("/v1/workspaces/dan/{verb}"), answer);
+    Admin::later(routes, |socket| {
+        let (first, socket) = (UnixListener::bind(socket).unwrap(), socket.to_owned());
+        move || {
+            let (mut caller, _) = first.accept().unwrap();
+            caller.read_exact(&mut [0; 16]).unwrap();
+            drop((caller, first));
+            std::fs::remove_file(&socket).unwrap();
+            UnixListener::bind(&socket).unwrap()
+        }
+    })
+}
+
+#[test]
+fn the_next_daemon_is_asked_to_start_or_to_stop_once_more() {
+    for (verb, state) in [("start", "ready"), ("stop", "stopped")] {
+        let admin = after_a_death(verb, state);
+        let done = run(csm(&admin).args([verb, "dan"]));
+        assert_eq!(done.code, 0, "{}", done.stderr);
+        assert_eq!(admin.requests(), [format!("POST /v1/workspaces/dan/{verb}")]);
+    }
+}
+
+/// It may have been done, and a second one would end what the first one started.
+#[test]
+fn a_restart_that_was_cut_off_is_not_asked_for_once_more() {
+    let admin = after_a_death("restart", "ready");
+    let done = run(csm(&admin).args(["restart", "dan"]));
+    assert_eq!(done.code, 3, "{}", done.stderr);
+    let begin = "csm: lost the daemon during POST /v1/workspaces/dan/restart: ";
+    assert!(done.stderr.starts_with(begin), "{}", done.stderr);
+    assert_eq!(admin.requests(), [""; 0]);
+}
+
+#[test]
+fn a_daemon_that_is_not_there_yet_is_waited_for_and_that_is_said_once() {
+    let ready = |name| post(move || async move { workspace(name, "ready", false).to_string() });
+    let routes = Router::new()
+        .route("/v1/workspaces/alice/restart", ready("alice"))
+        .route("/v1/workspaces/dan/restart", ready("dan"));
+    let (begin, begun) = mpsc::channel();
+    let admin = Admin::later(routes, |socket| {
+        let socket = socket.to_owned();
+        move || {
+            begun.recv().unwrap();
+            UnixListener::bind(&socket).unwrap()
+        }
+    });
+    let mut child = csm(&admin)
+        .args(["restart", "alice", "dan"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    said.read_line(&mut line).unwrap();
+    let socket = admin.socket.display();
+    assert_eq!(
+        line,
+        format!(
+            "csm: can't reach the daemon at {socket}: No such file or directory (os error 2); it is waited for, 30 s at most\n"
+        )
+    );
+    begin.send(()).unwrap();
+    let done = finish(child);
+    let mut rest = String::new();
+    said.read_to_string(&mut rest).unwrap();
+    assert_eq!(done.code, 0, "{rest}");
+    let mut states: Vec<&str> = rest.lines().collect();
+    states.sort_unstable();
+    assert_eq!(states, ["alice: ready", "dan: ready"]);
+}
+
+#[test]
+fn a_daemon_that_does_not_come_is_given_up_on_at_the_deadline() {
+    let done = run(program().args(["--socket", "/nonexistent/admin.sock", "start", "dan", "--timeout", "1"]));
+    assert_eq!(
+        (done.code, done.stderr.as_str()),
+        (
+            3,
+            "csm: can't reach the daemon at /nonexistent/admin.sock: No such file or directory (os error 2)\n\
+             Hint: see whether it runs: systemctl status code-server-multi\n"
+        )
+    );
 }

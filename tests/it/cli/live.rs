@@ -85,7 +85,7 @@ fn a_follower_goes_on_where_the_daemon_was_restarted() {
 }
 
 /// dan works, alice runs on a host that counts little, sam is stopped.
-fn usage(clock: u64, cpu: u64) -> String {
+pub fn usage(clock: u64, cpu: u64) -> String {
     let of = |name: &str, state: &str, counts: Value| {
         let limits = json!({
             "memory_max": 1 << 30, "memory_high": 1 << 29, "memory_low": 0, "cpu_quota_usec": 1_500_000, "cpu_weight": 100,

@@ -4,13 +4,16 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::body::Body;
 use axum::http::StatusCode;
 use axum::routing::{get, post, put};
+use futures_util::stream;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -208,6 +211,53 @@ fn a_signal_ends_top_as_q_does() {
         assert_eq!(code, 0, "{signal:?}: {text}");
         assert!(text.ends_with("\u{1b}[?25h\u{1b}[?1049l"), "{signal:?}: {text:?}");
     }
+}
+
+/// A host whose second answer is this; the others are good.
+fn host_with_a_second_answer(second: fn() -> Option<Body>) -> Admin {
+    let answers = Arc::new(AtomicU64::new(1));
+    let usage = move || async move {
+        let number = answers.fetch_add(1, Ordering::SeqCst);
+        if number != 2 {
+            return Body::from(super::live::usage(number * 1_000_000, number * 750_000));
+        }
+        match second() {
+            Some(body) => body,
+            None => std::future::pending().await,
+        }
+    };
+    Admin::new(Router::new().route("/v1/usage", get(usage)))
+}
+
+#[test]
+fn keys_end_top_while_the_daemon_does_not_answer() {
+    for key in ["q", "\u{3}"] {
+        let admin = host_with_a_second_answer(|| None);
+        let mut terminal = Terminal::run(csm(&admin).arg("top"));
+        terminal.wait_for("The daemon does not answer. 2 running of 3 workspaces. q ends.");
+        let typed = Instant::now();
+        terminal.write(key);
+        let (code, text) = terminal.end();
+        assert_eq!(code, 0, "{text}");
+        assert!(typed.elapsed() < Duration::from_secs(10), "{:?}", typed.elapsed());
+    }
+}
+
+#[test]
+fn top_goes_on_when_the_daemon_was_restarted() {
+    let cut_off = || Some(Body::from_stream(stream::iter([Err::<&str, _>("killed")])));
+    let admin = host_with_a_second_answer(cut_off);
+    let mut terminal = Terminal::run(csm(&admin).arg("top").env("NO_COLOR", "1"));
+    terminal.wait_for("The daemon does not answer. 2 running of 3 workspaces.");
+    terminal.wait_for("0.75 of 1.5");
+    terminal.write("q");
+    let (code, text) = terminal.end();
+    assert_eq!(code, 0, "{text}");
+    let last = text.rsplit("\u{1b}[H").next().unwrap();
+    assert!(
+        last.contains("2 running of 3") && !last.contains("does not answer"),
+        "{last:?}"
+    );
 }
 
 /// The shell shows which mode the terminal was left in.
