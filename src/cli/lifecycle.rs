@@ -43,7 +43,9 @@ impl Action {
             }
             // Whatever blocks it, nothing of it runs.
             (Self::Stop, State::Blocked) if status.main_pid.is_none() => Verdict::Reached,
-            (_, State::Failed | State::Blocked | State::Disabled) => Verdict::Missed,
+            // Whoever froze it has to thaw it; the daemon does not. To stop it systemd does.
+            (Self::Stop, State::Suspended) => Verdict::Wait,
+            (_, State::Failed | State::Blocked | State::Disabled | State::Suspended) => Verdict::Missed,
             _ => Verdict::Wait,
         }
     }
@@ -211,7 +213,7 @@ fn report(screen: &Screen, action: Action, name: &WorkspaceName, end: &End, seco
         Verdict::Reached => {
             screen.print(&format!("{name} is {state} at {}\n", printable(&end.status.url)))?;
         }
-        Verdict::Missed => screen.note(&missed(end, screen.look)),
+        Verdict::Missed => screen.note(&missed(&end.status, screen.look)),
         Verdict::Wait => {
             let found: String = end.status.findings.iter().map(|one| finding(one, "  ")).collect();
             screen.note(&format!(
@@ -222,10 +224,13 @@ fn report(screen: &Screen, action: Action, name: &WorkspaceName, end: &End, seco
     Ok(end.verdict == Verdict::Reached)
 }
 
-fn missed(end: &End, look: Look) -> String {
-    let status = &end.status;
+fn missed(status: &WorkspaceStatus, look: Look) -> String {
     let found: String = status.findings.iter().map(|one| finding(one, "  ")).collect();
     let next = match status.state {
+        State::Suspended => format!(
+            "Hint: its unit is frozen; let it go on: systemctl thaw {}\n",
+            printable(&status.unit)
+        ),
         State::Disabled => {
             "Hint: set enabled = true in its table of the configuration, then run: csm reload\n".to_owned()
         }
@@ -354,7 +359,10 @@ mod tests {
             (Start, State::Blocked, false, None, Verdict::Missed),
             (Start, State::Disabled, false, None, Verdict::Missed),
             (Start, State::Starting, false, None, Verdict::Wait),
-            (Start, State::Suspended, false, Some(1), Verdict::Wait),
+            (Start, State::Suspended, true, Some(1), Verdict::Wait),
+            (Start, State::Suspended, false, Some(1), Verdict::Missed),
+            (Restart, State::Suspended, false, Some(1), Verdict::Missed),
+            (Stop, State::Suspended, false, Some(1), Verdict::Wait),
             (Restart, State::Ready, true, Some(1), Verdict::Wait),
             (Restart, State::Ready, false, Some(2), Verdict::Reached),
             (Stop, State::Stopping, false, Some(1), Verdict::Wait),
@@ -371,6 +379,20 @@ mod tests {
                 "{action:?} {state:?} busy={busy}"
             );
         }
+    }
+
+    #[test]
+    fn who_is_frozen_by_hand_is_thawed_by_hand() {
+        let mut status = status(State::Suspended, false, Some(1));
+        status.unit = "csm-dan.service".to_owned();
+        let look = Look {
+            colour: false,
+            now: jiff::Timestamp::UNIX_EPOCH,
+        };
+        assert_eq!(
+            missed(&status, look),
+            "csm: dan is suspended\nHint: its unit is frozen; let it go on: systemctl thaw csm-dan.service\n"
+        );
     }
 
     #[test]

@@ -388,6 +388,9 @@ def test_a_frozen_workspace_says_so(host, product):
     host.run("systemctl", "freeze", "csm-alice.service")
     try:
         refused(product.csm("exec", "alice", "true", check=False), "suspended: its unit is frozen")
+        # Nobody else thaws it, so there is nothing to wait for.
+        done = product.csm("start", "alice", check=False)
+        assert done.returncode == 1 and "systemctl thaw csm-alice.service" in done.stderr, done
     finally:
         host.run("systemctl", "thaw", "csm-alice.service")
     product.wait_ready("alice")
