@@ -99,7 +99,9 @@ pub async fn logs(
 
 fn log_line(line: &LogLine) -> String {
     let at = text::clock(&line.at);
-    format!("{at} {}: {}\n", printable(&line.from), printable(&line.message))
+    // Tabs are columns in what programs write, and move nothing but the cursor.
+    let parts: Vec<_> = line.message.split('\t').map(printable).collect();
+    format!("{at} {}: {}\n", printable(&line.from), parts.join("\t"))
 }
 
 /// Both versions; the daemon's is an error when it can't be asked, but this program's is said first.
@@ -188,11 +190,13 @@ mod tests {
 
     #[test]
     fn log_lines_show_time_and_origin() {
-        let line = LogLine {
-            at: "2026-03-01T12:00:00.123456Z".into(),
-            from: "podman".into(),
-            message: "up\u{1b}[31m".into(),
-        };
-        assert_eq!(log_line(&line), "2026-03-01 12:00:00Z podman: up\\u{1b}[31m\n");
+        for (message, shown) in [("up\u{1b}[31m", "up\\u{1b}[31m"), ("PID\tTTY\r\t", "PID\tTTY\\r\t")] {
+            let line = LogLine {
+                at: "2026-03-01T12:00:00.123456Z".into(),
+                from: "podman".into(),
+                message: message.into(),
+            };
+            assert_eq!(log_line(&line), format!("2026-03-01 12:00:00Z podman: {shown}\n"));
+        }
     }
 }
