@@ -15,8 +15,12 @@ pub const CARRIER: &str = "exec-when-told";
 pub const MOST_EACH: usize = 16;
 pub const MOST: usize = 64;
 
-/// All arguments together; the kernel takes 128 KiB in a single one.
+/// All arguments together.
 pub const BYTES_MAX: usize = 512 * 1024;
+/// A single one, with the NUL at its end: more the kernel refuses (execve(2), MAX_ARG_STRLEN).
+pub const WORD_MAX: usize = 128 * 1024;
+/// A path, likewise (PATH_MAX).
+const DIRECTORY_MAX: usize = 4096;
 
 /// A unit whose process has not become `csm` by then has failed.
 pub const START_SECONDS: u64 = 15;
@@ -54,11 +58,11 @@ pub struct Command {
 pub enum CommandProblem {
     #[error("an argument has a NUL byte in it")]
     Nul,
-    #[error("the arguments have more than {} KiB", BYTES_MAX / 1024)]
+    #[error("the arguments have more than {} KiB, or one of them {}", BYTES_MAX / 1024, WORD_MAX / 1024)]
     Long,
     #[error("the program's name is empty")]
     Empty,
-    #[error("the working directory is not an absolute path")]
+    #[error("the working directory is not an absolute path of less than {} KiB", DIRECTORY_MAX / 1024)]
     Directory,
     #[error("that is no name of a terminal type")]
     Term,
@@ -77,13 +81,15 @@ impl Command {
         if words.iter().chain(&directory).any(|word| word.contains('\0')) {
             return Err(CommandProblem::Nul);
         }
-        if words.iter().chain(&directory).map(String::len).sum::<usize>() > BYTES_MAX {
+        let lengths = || words.iter().map(String::len);
+        if lengths().sum::<usize>() > BYTES_MAX || lengths().any(|length| length >= WORD_MAX) {
             return Err(CommandProblem::Long);
         }
         if words.first().is_some_and(String::is_empty) {
             return Err(CommandProblem::Empty);
         }
-        if directory.as_ref().is_some_and(|path| !path.starts_with('/')) {
+        let is_path = |path: &String| path.starts_with('/') && path.len() < DIRECTORY_MAX;
+        if !directory.as_ref().is_none_or(is_path) {
             return Err(CommandProblem::Directory);
         }
         if terminal.as_ref().is_some_and(|own| !is_term(&own.term)) {
@@ -188,15 +194,23 @@ mod tests {
         for (command, term, directory, problem) in [
             (words(&["ls", "a\0b"]), None, None, Nul),
             (words(&["ls"]), None, own("/a\0b"), Nul),
-            (vec!["x".repeat(BYTES_MAX + 1)], None, None, Long),
+            (vec!["x".repeat(BYTES_MAX / 8); 9], None, None, Long),
+            (vec!["ls".to_owned(), "x".repeat(WORD_MAX)], None, None, Long),
             (words(&["", "x"]), None, None, Empty),
             (words(&["ls"]), None, own("project"), Directory),
             (words(&["ls"]), None, own(""), Directory),
+            (words(&["ls"]), None, Some(format!("/{}", "x".repeat(4095))), Directory),
             (words(&["ls"]), on(""), None, Term),
             (words(&["ls"]), on("xterm;reboot"), None, Term),
             (words(&["ls"]), on(&"x".repeat(65)), None, Term),
         ] {
             assert_eq!(Command::new(command, term, directory), Err(problem));
+        }
+        for (command, directory) in [
+            (vec!["x".repeat(WORD_MAX - 1); 4], None),
+            (words(&["ls"]), Some(format!("/{}", "x".repeat(4094)))),
+        ] {
+            assert!(Command::new(command, None, directory).is_ok());
         }
     }
 

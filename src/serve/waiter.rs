@@ -125,7 +125,21 @@ impl Carried {
     }
 }
 
+/// The caller hears on standard error why there is no command.
 fn spawn(argv: &[String], streams: Streams) -> io::Result<Child> {
+    let (error, newline) = match &streams {
+        Streams::Pipes([_, _, error]) => (error.try_clone()?, "\n"),
+        Streams::Terminal(terminal) => (terminal.try_clone()?, "\r\n"),
+    };
+    begin(argv, streams).inspect_err(|problem| {
+        let text = format!("csm: podman can't be run: {problem}{newline}");
+        // Nobody else writes there. A caller who doesn't read must not hold this process, and goes without.
+        let _ = rustix::fs::fcntl_setfl(&error, rustix::fs::OFlags::NONBLOCK);
+        let _ = rustix::io::write(&error, text.as_bytes());
+    })
+}
+
+fn begin(argv: &[String], streams: Streams) -> io::Result<Child> {
     let (program, arguments) = argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     let [input, output, error] = match streams {
         Streams::Pipes(pipes) => pipes,
@@ -184,9 +198,44 @@ fn code(status: ExitStatus) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::io::{Read as _, Write as _};
+
     use proptest::prelude::*;
+    use rustix::fs::{OFlags, fcntl_setfl};
 
     use super::*;
+
+    /// Pipes for a command, and the other end of its standard error.
+    fn pipes() -> (Streams, File) {
+        let pipe = || rustix::pipe::pipe().unwrap();
+        let (near, error) = pipe();
+        (Streams::Pipes([pipe().0, pipe().1, error]), File::from(near))
+    }
+
+    #[tokio::test]
+    async fn why_podman_cannot_be_run_is_said_on_standard_error() {
+        let argv = ["/nonexistent/podman".to_owned()];
+        let (streams, mut near) = pipes();
+        assert!(spawn(&argv, streams).is_err());
+        let mut said = String::new();
+        near.read_to_string(&mut said).unwrap();
+        assert_eq!(
+            said,
+            "csm: podman can't be run: No such file or directory (os error 2)\n"
+        );
+
+        // A caller who doesn't read.
+        let (streams, _near) = pipes();
+        let Streams::Pipes([_, _, error]) = &streams else {
+            unreachable!()
+        };
+        let mut full = File::from(error.try_clone().unwrap());
+        fcntl_setfl(&full, OFlags::NONBLOCK).unwrap();
+        while full.write(&[b'x'; 4096]).is_ok() {}
+        fcntl_setfl(&full, OFlags::empty()).unwrap();
+        assert!(spawn(&argv, streams).is_err());
+    }
 
     proptest! {
         #[test]

@@ -384,6 +384,18 @@ def test_refusals(host, product):
     assert product.csm("exec", "dan", check=False).returncode == 2
 
 
+def test_podman_that_is_gone_is_said(host, product):
+    host.sh("mv /usr/bin/podman /usr/bin/podman.away")
+    try:
+        for terminal in ("-T", "-t"):
+            done = product.csm("exec", terminal, "dan", "true", check=False)
+            assert done.returncode == 125
+            assert (done.stdout + done.stderr).strip() == "csm: podman can't be run: No such file or directory (os error 2)"
+    finally:
+        host.sh("mv /usr/bin/podman.away /usr/bin/podman")
+    assert run(product, "true").returncode == 0
+
+
 def test_a_frozen_workspace_says_so(host, product):
     host.run("systemctl", "freeze", "csm-alice.service")
     try:
