@@ -100,7 +100,6 @@ pub enum Verb {
     },
     /// Run a command in a workspace
     ///
-    /// Its exit code is the command's, 128 + N if signal N ended it, and 125 if csm could not run it or lost it.
     /// It gets a terminal if standard input and output are one.
     Exec {
         #[arg(value_parser = WorkspaceName::parse)]

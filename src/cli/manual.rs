@@ -10,7 +10,7 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
 use crate::api;
-use crate::cli::args::groups::{EXIT, command};
+use crate::cli::args::groups::{command, exit_codes};
 use crate::cli::error::CliError;
 use crate::cli::{Outcome, Screen};
 use crate::model::config;
@@ -61,8 +61,8 @@ fn page(command: &Command, name: &str) -> io::Result<Vec<u8>> {
     }
     let mut rest = Roff::new();
     rest.control("SH", ["EXIT STATUS"]);
-    for (code, meaning) in EXIT {
-        rest.control("TP", []).text([bold(code)]).text([roman(meaning)]);
+    for (code, meaning) in exit_codes(command.get_name()) {
+        rest.control("TP", []).text([bold(*code)]).text([roman(*meaning)]);
     }
     rest.control("SH", ["FILES"]);
     for (path, meaning) in [

@@ -19,16 +19,43 @@ const GROUPS: &[(&str, &[&str])] = &[
 ];
 
 /// Exit codes and what they mean; `main` gives them.
-pub const EXIT: [(&str, &str); 4] = [
+const EXIT: [(&str, &str); 4] = [
     ("0", "all went well"),
     ("1", "something failed"),
     ("2", "the usage or the configuration is wrong"),
     ("3", "the daemon can't be reached"),
 ];
 
+/// Those of a command in a workspace.
+const EXIT_OF_COMMANDS: [(&str, &str); 6] = [
+    ("2", "the usage is wrong"),
+    ("125", "csm or Podman could not run the command, or lost it"),
+    ("126", "the command was found and could not be run"),
+    ("127", "the command was not found"),
+    ("128 + N", "signal N ended the command, or csm"),
+    ("others", "the command's own"),
+];
+const RUN_COMMANDS: [&str; 2] = ["exec", "shell"];
+
+/// The exit codes of a verb, or of all the others.
+pub fn exit_codes(verb: &str) -> &'static [(&'static str, &'static str)] {
+    if RUN_COMMANDS.contains(&verb) {
+        &EXIT_OF_COMMANDS
+    } else {
+        &EXIT
+    }
+}
+
 /// The tree of arguments, with the verbs of its help in groups.
 pub fn command() -> Command {
-    let command = Arguments::command();
+    let mut command = Arguments::command();
+    for verb in RUN_COMMANDS {
+        let rows = exit_codes(verb)
+            .iter()
+            .map(|(code, meaning)| format!("  {code:<9}{meaning}\n"));
+        let codes = format!("Exit codes:\n{}", rows.collect::<String>());
+        command = command.mut_subcommand(verb, |verb| verb.after_help(codes));
+    }
     let verbs = listed(&command);
     let exit = EXIT.map(|(code, meaning)| format!("{code} {meaning}")).join(", ");
     command

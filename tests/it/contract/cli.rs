@@ -45,12 +45,11 @@ fn every_verb_has_a_manual_page_with_its_options_and_the_exit_codes() {
             text.contains(".SH \"EXIT STATUS\"") || text.contains(".SH EXIT STATUS"),
             "{page}\n{text}"
         );
-        for (code, meaning) in groups::EXIT {
+        let verb = page.trim_start_matches("csm-").trim_end_matches(".1");
+        for (code, meaning) in groups::exit_codes(verb) {
             let meaning = meaning.replace('\'', "\\*(Aq");
-            assert!(
-                text.contains(code) && text.contains(&meaning),
-                "{page}: {meaning}\n{text}"
-            );
+            let row = format!(".TP\n\\fB{code}\\fR\n{meaning}\n");
+            assert!(text.contains(&row), "{page}: {row}\n{text}");
         }
     }
     for verb in verbs(&tree) {
@@ -62,6 +61,21 @@ fn every_verb_has_a_manual_page_with_its_options_and_the_exit_codes() {
                 verb.get_name()
             );
         }
+    }
+}
+
+/// Whatever is not the command's is 125, also a daemon that can't be reached.
+#[test]
+fn exec_and_shell_have_the_exit_codes_of_commands() {
+    let directory = tempfile::tempdir().unwrap();
+    assert_eq!(run(fake::program().arg("man").arg(directory.path())).code, 0);
+    for (verb, of_commands) in [("shell", true), ("exec", true), ("status", false)] {
+        let page = std::fs::read_to_string(directory.path().join(format!("csm-{verb}.1"))).unwrap();
+        let help = run(fake::program().args(["help", verb])).stdout;
+        for text in [&page, &help] {
+            assert_eq!(text.contains("125"), of_commands, "{text}");
+        }
+        assert_eq!(page.contains("be reached"), !of_commands, "{page}");
     }
 }
 
