@@ -12,10 +12,6 @@ use utoipa::{IntoParams, ToSchema};
 /// Version of the paths and shapes below; fields may be added within it, never changed.
 pub const VERSION: u32 = 1;
 
-pub const RUN_DIR: &str = "/run/code-server-multi";
-pub const ADMIN_SOCKET: &str = "/run/code-server-multi/admin.sock";
-pub const GATEWAY_SOCKET: &str = "/run/code-server-multi/gateway.sock";
-
 /// `GET /v1/workspaces`: everything that `csm status` shows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Status {

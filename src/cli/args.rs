@@ -6,9 +6,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::api;
 use crate::cli::scaffold::Part;
 use crate::model::config;
+use crate::model::layout;
 use crate::model::names::WorkspaceName;
 
 /// Browser workspaces for people and their AI agents on one machine
@@ -16,7 +16,7 @@ use crate::model::names::WorkspaceName;
 #[command(name = "csm", version, max_term_width = 100)]
 pub struct Arguments {
     /// Use this socket of the daemon
-    #[arg(long, global = true, value_name = "PATH", default_value = api::ADMIN_SOCKET)]
+    #[arg(long, global = true, value_name = "PATH", default_value = layout::ADMIN_SOCKET)]
     pub socket: PathBuf,
 
     /// Print JSON instead of text

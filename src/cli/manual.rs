@@ -9,11 +9,10 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
-use crate::api;
 use crate::cli::args::groups::{command, exit_codes};
 use crate::cli::error::CliError;
 use crate::cli::{Outcome, Screen};
-use crate::model::config;
+use crate::model::{config, layout};
 
 pub fn completions(screen: &Screen, shell: Shell) -> Result<Outcome, CliError> {
     let mut script = Vec::new();
@@ -71,7 +70,7 @@ fn page(command: &Command, name: &str) -> io::Result<Vec<u8>> {
             "the configuration; `csm config schema` describes it",
         ),
         (
-            api::ADMIN_SOCKET,
+            layout::ADMIN_SOCKET,
             "where the daemon answers root and members of the group csm-admin",
         ),
     ] {

@@ -4,8 +4,18 @@ use std::path::{Path, PathBuf};
 
 use crate::model::names::WorkspaceName;
 
+/// A constant can be joined only of literals.
+macro_rules! in_run {
+    ($rest:literal) => {
+        concat!("/run/code-server-multi", $rest)
+    };
+}
+
 pub const STATE: &str = "/var/lib/code-server-multi";
-pub const RUN: &str = "/run/code-server-multi";
+pub const RUN: &str = in_run!("");
+/// Where the daemon answers admins, and the gateway.
+pub const ADMIN_SOCKET: &str = in_run!("/admin.sock");
+pub const GATEWAY_SOCKET: &str = in_run!("/gateway.sock");
 /// Account that owns the one image store.
 pub const IMAGES_ACCOUNT: &str = "code-server-multi-images";
 /// Account of the gateway service.

@@ -12,7 +12,6 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api;
 use crate::host::accounts::{self, LookError};
 use crate::host::exec::Starter;
 use crate::host::files::{self, Access, FileError};
@@ -28,7 +27,7 @@ use crate::host::{addresses, logs};
 use crate::model::account::AccountProblem;
 use crate::model::config::Problem;
 use crate::model::desired::Machine;
-use crate::model::layout::{ADMIN_GROUP, GATEWAY_ACCOUNT, IMAGES_ACCOUNT, Layout, WEB_GROUP};
+use crate::model::layout::{self, ADMIN_GROUP, GATEWAY_ACCOUNT, IMAGES_ACCOUNT, Layout, WEB_GROUP};
 use crate::model::names::AccountName;
 use crate::model::{podman, unit};
 use crate::serve::app::{App, read_config};
@@ -163,9 +162,9 @@ pub async fn run(options: DaemonOptions) -> Result<(), DaemonError> {
         token.child_token(),
     ));
 
-    let admin_socket = listen(Path::new(api::ADMIN_SOCKET), 0o660, group(ADMIN_GROUP)?)?;
+    let admin_socket = listen(Path::new(layout::ADMIN_SOCKET), 0o660, group(ADMIN_GROUP)?)?;
     let gateway = accounts::ids(GATEWAY_ACCOUNT)?.ok_or(DaemonError::NoAccount(GATEWAY_ACCOUNT))?;
-    let gateway_socket = listen(Path::new(api::GATEWAY_SOCKET), 0o660, gateway.gid)?;
+    let gateway_socket = listen(Path::new(layout::GATEWAY_SOCKET), 0o660, gateway.gid)?;
 
     let (events, mut first) = (systemd.events(), systemd.events());
     vital.spawn("the connection to systemd", {
@@ -219,7 +218,7 @@ pub async fn run(options: DaemonOptions) -> Result<(), DaemonError> {
     token.cancel();
     tasks.close();
     let _ = tokio::time::timeout(GRACE, tasks.wait()).await;
-    for socket in [api::ADMIN_SOCKET, api::GATEWAY_SOCKET] {
+    for socket in [layout::ADMIN_SOCKET, layout::GATEWAY_SOCKET] {
         let _ = std::fs::remove_file(socket);
     }
     vital.panicked().map_or(Ok(()), |part| Err(DaemonError::Panicked(part)))

@@ -24,9 +24,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api;
 use crate::model::auth::PasswordError;
 use crate::model::auth::request::Source;
+use crate::model::layout;
 use crate::model::names::WorkspaceName;
 use crate::serve::events::{Event, Events};
 use crate::serve::gateway::checker::Checker;
@@ -86,7 +86,7 @@ impl GatewayOptions {
         Ok(Self {
             state_dir: std::env::var_os("STATE_DIRECTORY").map_or_else(|| STATE_DIR.into(), PathBuf::from),
             listener,
-            daemon_socket: api::GATEWAY_SOCKET.into(),
+            daemon_socket: layout::GATEWAY_SOCKET.into(),
             bounds: Bounds::default(),
         })
     }
