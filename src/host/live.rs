@@ -242,7 +242,7 @@ impl Engine for LiveEngine {
         let home = wanted.map(|workspace| workspace.home.as_path());
         let (service, mounts) = match self.rows(name, &places).await {
             Ok(rows) => (
-                fact(self.service(&rows, name).await),
+                fact(Box::pin(self.service(&rows, name)).await),
                 Fact::Known(mounts(&rows, &places, home, &self.machine.layout.image_store())),
             ),
             Err(error) => {

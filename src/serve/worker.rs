@@ -153,7 +153,8 @@ impl<E: Engine> Worker<E> {
     /// Works until the token is cancelled. A step that is under way is finished first, unless it only waits.
     async fn work(&mut self, token: &CancellationToken) {
         loop {
-            let pause = self.pass(token).await;
+            // On the heap for as long as it lasts: a worker that only waits is small, and there may be thousands.
+            let pause = Box::pin(self.pass(token)).await;
             let sleep = async {
                 match pause {
                     Some(pause) => tokio::time::sleep(pause).await,
@@ -217,7 +218,8 @@ impl<E: Engine> Worker<E> {
                 if self.stale() {
                     break;
                 }
-                match self.take(step, token).await {
+                // Of all who look at the same moment, few have anything to do.
+                match Box::pin(self.take(step, token)).await {
                     Some(Ok(())) => {}
                     // What is wanted has changed meanwhile: look again.
                     None => break,
