@@ -71,7 +71,7 @@ pub struct Machine {
     pub images: Account,
     /// Group id of the editors' sockets.
     pub web_gid: u32,
-    /// Addresses of this host that no workspace may reach (all but loopback), each with its prefix length.
+    /// Addresses of this host that no workspace may reach: all but loopback.
     pub own_addresses: Vec<std::net::IpAddr>,
 }
 

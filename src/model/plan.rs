@@ -378,8 +378,11 @@ fn keep(
     image: &Fact<Option<ImageId>>,
     machine: &Machine,
 ) {
-    if let (Fact::Known(Ok(account)), Fact::Known(Some(image))) = (&seen.account, image) {
-        let (_, spec) = unit::service(workspace, account, machine, image);
+    // While the configured image isn't there, what runs is compared with itself: the other parts can still differ.
+    let known = image.known().cloned().flatten();
+    let own = || ImageId::parse(&running.spec.as_ref()?.image).ok();
+    if let (Fact::Known(Ok(account)), Some(image)) = (&seen.account, known.or_else(own)) {
+        let (_, spec) = unit::service(workspace, account, machine, &image);
         plan.pending = match &running.spec {
             Some(own) => own.differences(&spec),
             None => vec![Part::Runtime],

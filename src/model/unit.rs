@@ -39,9 +39,10 @@ pub fn workspace_of(unit: &str) -> Option<WorkspaceName> {
 /// Description, which one ListUnits call shows for all of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpecHash {
+    /// The image's id itself, which people compare with `podman images`.
     pub image: String,
     pub environment: String,
-    /// Everything else: command line, mounts, identities, properties that can't be changed live.
+    /// Everything else: command line, mounts, Podman's configuration, identities, properties that can't be changed live.
     pub runtime: String,
 }
 
@@ -210,9 +211,9 @@ pub fn service(workspace: &Workspace, account: &Account, machine: &Machine, imag
     fixed.extend(inherited());
     let argv = podman::run(workspace, machine, image);
     let hash = SpecHash {
-        image: digest(&[image.as_str()]),
+        image: image.as_str().to_owned(),
         environment: digest_all(environment_words(workspace)),
-        runtime: digest_all(runtime_words(workspace, account, &fixed, &argv, image)),
+        runtime: digest_all(runtime_words(workspace, account, machine, &fixed, &argv, image)),
     };
     let mut properties = vec![("Description", Value::Text(hash.describe(&workspace.name)))];
     properties.extend(fixed);
@@ -303,10 +304,11 @@ fn environment_words(workspace: &Workspace) -> Vec<String> {
     plain.chain(secret).collect()
 }
 
-/// The command line without what the other two parts of the hash stand for.
+/// The command line without what the other two parts of the hash stand for, and what else a start reads.
 fn runtime_words(
     workspace: &Workspace,
     account: &Account,
+    machine: &Machine,
     fixed: &[(&'static str, Value)],
     argv: &[String],
     image: &ImageId,
@@ -318,7 +320,14 @@ fn runtime_words(
                 .and_then(|pair| pair.split_once('='))
                 .is_some_and(|(name, _)| workspace.environment.keys().any(|key| key.as_str() == name))
     };
-    let mut words = vec![format!("{account:?}"), format!("{fixed:?}")];
+    let mut words = vec![
+        format!("{account:?}"),
+        format!("{fixed:?}"),
+        podman::containers_conf(None),
+        podman::NO_NAMESPACES.to_owned(),
+    ];
+    // The command line knows a home only by its view.
+    words.extend(MOUNTS.map(|kind| description(&mount(kind, workspace, account, machine)).to_owned()));
     words.extend(argv.iter().filter(own).cloned());
     words
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::File;
+use crate::sources::without_tests;
 
 /// Behind these comes a code, maybe on the next line. (Trouble's own file says `Self::new`.)
 const BEFORE: [&str; 8] = [
@@ -37,10 +38,7 @@ pub fn in_source(file: &File) -> (BTreeSet<String>, Vec<String>) {
     if !file.path.starts_with("src/") || !file.is("rs") || file.path.ends_with("tests.rs") {
         return (codes, complaints);
     }
-    let text = file
-        .text
-        .find("#[cfg(test)]\n")
-        .map_or(file.text.as_str(), |at| &file.text[..at]);
+    let text = without_tests(&file.text);
     let own = (file.path == "src/model/status.rs").then_some("Self::new(");
     for before in BEFORE.into_iter().chain(own) {
         for (at, _) in text.match_indices(before) {
@@ -226,10 +224,13 @@ mod tests {
         assert!(
             found(
                 "src/host/x.rs",
-                "#[cfg(test)]\nmod tests { Trouble::new(\"the-code\", a, b) }"
+                "#[cfg(test)]\nmod tests {\n Trouble::new(\"the-code\", a, b)\n}"
             )
             .is_empty()
         );
+        // Tests that are only named there hide nothing behind them.
+        let behind = "#[cfg(test)]\npub(crate) mod tests;\nfn f() { Trouble::new(\"the-code\", a, b) }";
+        assert_eq!(found("src/model/x.rs", behind), ["the-code"]);
     }
 
     #[test]

@@ -192,9 +192,16 @@ fn is_test(path: &str) -> bool {
     path.ends_with("tests.rs") || path.contains("/tests/")
 }
 
-/// The text before an inline module of tests, which is the last thing in a file.
-fn without_tests(text: &str) -> &str {
-    text.find("#[cfg(test)]\nmod tests {").map_or(text, |at| &text[..at])
+/// The text before an inline module of tests, which is the last thing in a file. Tests in a file of their own are only
+/// named, anywhere.
+pub fn without_tests(text: &str) -> &str {
+    const MARK: &str = "#[cfg(test)]\n";
+    let inline = |at: &usize| {
+        let next = text[at + MARK.len()..].lines().next().unwrap_or_default();
+        next.ends_with("mod tests {")
+    };
+    let found = text.match_indices(MARK).map(|(at, _)| at).find(inline);
+    found.map_or(text, |at| &text[..at])
 }
 
 /// Lines with their numbers, without comments.

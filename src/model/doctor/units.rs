@@ -39,16 +39,17 @@ pub fn nginx(wiring: &Wiring, settings: &Settings, names: usize) -> Vec<Finding>
         &wiring.text,
         &settings.snippet_dir.display().to_string(),
     ));
-    findings.extend(names_hash(&wiring.text, names));
+    findings.extend(names_hash(wiring.probe, &wiring.text, names));
     findings
 }
 
 /// What nginx takes by itself: the size of a cache line, which is 64 bytes nearly everywhere.
 const NAMES_HASH: usize = 64;
 
-/// Only where there are names so long that it matters.
-fn names_hash(text: &Fact<String>, needed: usize) -> Option<Finding> {
-    if needed <= NAMES_HASH {
+/// Only where there are names so long that it matters. An nginx that answers with our generation takes them; its text is
+/// not asked for then, and a name that it refuses is the status' to tell.
+fn names_hash(probe: bool, text: &Fact<String>, needed: usize) -> Option<Finding> {
+    if needed <= NAMES_HASH || (probe && text.known().is_none()) {
         return None;
     }
     let text = match seen(text, "nginx-names", "nginx's server_names_hash_bucket_size") {
@@ -367,13 +368,15 @@ pub mod tests {
             (Fact::Unknown("only root may".into()), 128, Some("warn nginx-names")),
         ];
         for (text, needed, expected) in cases {
-            let found: Vec<Finding> = names_hash(&text, needed).into_iter().collect();
+            let found: Vec<Finding> = names_hash(false, &text, needed).into_iter().collect();
             assert_eq!(
                 wrong(&found),
                 expected.into_iter().collect::<Vec<_>>(),
                 "{text:?} {needed}"
             );
         }
+        // Nobody can mend that it was not asked.
+        assert!(names_hash(true, &Fact::Unknown("not asked".into()), 128).is_none());
     }
 
     #[test]

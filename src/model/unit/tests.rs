@@ -99,7 +99,7 @@ pub(crate) fn shown(spec: &UnitSpec) -> String {
 fn the_service_of_a_workspace_with_little() {
     assert_snapshot!(shown(&made_from("[workspaces.dan]\n").0), @r#"
 csm-dan.service
-Description Text("code-server-multi workspace dan image=aed3fb65d1b9f39d environment=69217a3079908094 runtime=1cb6d77bc758c72e")
+Description Text("code-server-multi workspace dan image=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa environment=69217a3079908094 runtime=913d72058197234c")
 Slice Text("csm.slice")
 Type Text("notify")
 NotifyAccess Text("all")
@@ -201,7 +201,7 @@ fn the_service_of_a_workspace_with_everything() {
         .collect();
     assert_snapshot!(differing.join("\n"), @r#"
 csm-full-stack.service
-Description Text("code-server-multi workspace full-stack image=aed3fb65d1b9f39d environment=eb7eb39dafa7e101 runtime=8b5d8e93440ded7a")
+Description Text("code-server-multi workspace full-stack image=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa environment=eb7eb39dafa7e101 runtime=b931aede8dce8008")
 User Text("dan")
 RuntimeDirectory Texts(["csm-full-stack"])
 Environment Texts(["HOME=/var/lib/code-server-multi/accounts/full-stack", "PATH=/usr/bin:/usr/sbin", "XDG_RUNTIME_DIR=/run/csm-full-stack", "CONTAINERS_CONF=/var/lib/code-server-multi/podman/full-stack/containers.conf", "CONTAINERS_STORAGE_CONF=/var/lib/code-server-multi/podman/full-stack/storage.conf", "CONTAINERS_REGISTRIES_CONF=/var/lib/code-server-multi/podman/full-stack/registries.conf"])
@@ -378,6 +378,80 @@ fn each_part_of_the_hash_stands_for_its_own_settings() {
         old.differences(&service(&workspace, &account, &other_podman, &image('a')).1),
         [Part::Runtime]
     );
+}
+
+/// Every key that the schema calls pending is one whose change a running workspace shows as pending.
+#[test]
+fn what_the_schema_calls_pending_differs_in_the_hash() {
+    let dan = "[workspaces.dan]\n";
+    let of = |text: &str, digit| {
+        let config = config::parse(text).expect("a right configuration");
+        let mut desired = desired::build(&config, machine(), &[].into());
+        let workspace = desired.workspaces.pop_first().expect("a workspace").1;
+        let account = account(workspace.account.as_str());
+        service(&workspace, &account, &machine(), &image(digit)).1
+    };
+    let before = of(&format!("{TOP}{dan}"), 'a');
+    let mut tried = std::collections::BTreeSet::new();
+    for (key, after) in [
+        (
+            "workspace_base",
+            of(&format!("workspace_base = '/srv/homes'\n{TOP}{dan}"), 'a'),
+        ),
+        // Another name is another image.
+        ("name", of(&format!("{TOP}{dan}"), 'b')),
+        ("account", of(&format!("{TOP}{dan}account = 'someone'"), 'a')),
+        (
+            "environment",
+            of(&format!("{TOP}{dan}environment = {{ A = 'b' }}"), 'a'),
+        ),
+        (
+            "secret_environment",
+            of(&format!("{TOP}{dan}secret_environment = {{ A = '/run/a' }}"), 'a'),
+        ),
+    ] {
+        assert_eq!(before.differences(&after).len(), 1, "{key}");
+        tried.insert(key.to_owned());
+    }
+    let mut pending = std::collections::BTreeSet::new();
+    collect_pending(
+        &serde_json::to_value(config::schema::schema()).expect("JSON"),
+        "",
+        &mut pending,
+    );
+    assert_eq!(tried, pending);
+}
+
+/// The names of properties that are marked so, wherever they are.
+fn collect_pending(schema: &serde_json::Value, name: &str, found: &mut std::collections::BTreeSet<String>) {
+    if let Some(fields) = schema.as_object() {
+        if fields.get("x-applies").is_some_and(|applies| applies == "pending") {
+            found.insert(name.to_owned());
+        }
+        for (key, inner) in fields {
+            collect_pending(inner, key, found);
+        }
+    }
+}
+
+/// The shared mounts are part of what a service was made from: another owner of the store, another group of the web.
+#[test]
+fn other_mounts_are_another_runtime() {
+    let workspace = one("[workspaces.dan]\n");
+    let account = account("csm-dan");
+    let (_, old) = service(&workspace, &account, &machine(), &image('a'));
+    let mut other = machine();
+    other.images.subuid += 65_536;
+    for other in [
+        Machine {
+            web_gid: 951,
+            ..machine()
+        },
+        other,
+    ] {
+        let (_, new) = service(&workspace, &account, &other, &image('a'));
+        assert_eq!(old.differences(&new), [Part::Runtime]);
+    }
 }
 
 /// `A=1` and `B=2` are not `A=1B` and `=2`: words are counted into the hash with their length.

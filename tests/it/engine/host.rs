@@ -31,11 +31,13 @@ pub fn name(text: &str) -> WorkspaceName {
     WorkspaceName::parse(text).unwrap()
 }
 
+/// What every configuration begins with.
+pub const TOP: &str = "domain = 'code.example.org'\n[image]\nname = 'localhost/workspace:1'\narchive = '/srv/image.tar'\n\
+     [nginx]\ncertificate = '/etc/ssl/c.pem'\ncertificate_key = '/etc/ssl/k.pem'\n";
+
 /// A configuration with these `[workspaces.*]` sections.
 pub fn config(sections: &str) -> Config {
-    let top = "domain = 'code.example.org'\n[image]\nname = 'localhost/workspace:1'\narchive = '/srv/image.tar'\n\
-               [nginx]\ncertificate = '/etc/ssl/c.pem'\ncertificate_key = '/etc/ssl/k.pem'\n";
-    config::parse(&format!("{top}{sections}")).unwrap()
+    config::parse(&format!("{TOP}{sections}")).unwrap()
 }
 
 /// Intent files belong to root, so these tests have to be root. Says so where they aren't.
