@@ -44,8 +44,22 @@ pub(crate) fn program_missing(machine: &Machine, error: SystemdError) -> EngineE
     failed("start the container", trouble, error)
 }
 
+/// A start that failed, and how the job of the check that followed it ended.
+pub(crate) fn not_started(
+    name: &WorkspaceName,
+    places: &Places,
+    error: SystemdError,
+    checked: &Result<(), SystemdError>,
+) -> EngineError {
+    match checked {
+        // The check ran and found something. A job that ended otherwise (timeout, dependency, canceled, lost) found nothing.
+        Err(SystemdError::Job { result, .. }) if result == "failed" => storage_corrupt(name, places, error),
+        _ => start_failed(name, error),
+    }
+}
+
 /// The account's own store holds nothing but the container, which is made anew with each start.
-pub(crate) fn storage_corrupt(name: &WorkspaceName, places: &Places, error: SystemdError) -> EngineError {
+fn storage_corrupt(name: &WorkspaceName, places: &Places, error: SystemdError) -> EngineError {
     let way_out = format!(
         "it holds the container alone, and the home lies elsewhere: csm stop {name}; rm -r {}; csm start {name}",
         places.container_store.display()
@@ -84,4 +98,54 @@ pub(crate) fn image_failed(step: &HostStep, error: ImageError) -> EngineError {
     let message = Chain(&error).to_string();
     let way_out = "mend what it says; it is tried again, and `csm reload` tries at once";
     failed(step.describe(), Trouble::new("image-failed", message, way_out), error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::model::layout::Layout;
+
+    /// Whatever kept the check from its end was told as a damaged store, with an `rm -r` as the way out.
+    #[test]
+    fn only_a_check_that_failed_found_a_damaged_store() {
+        let name = WorkspaceName::parse("dan").unwrap();
+        let places = Layout::default().of(&name);
+        let unit = || "csm-dan--check-1.service".to_owned();
+        let job = |result: &str| SystemdError::Job {
+            unit: unit(),
+            result: result.to_owned(),
+        };
+        for (checked, code) in [
+            (Ok(()), "start-failed"),
+            (Err(job("failed")), "storage-corrupt"),
+            (Err(job("timeout")), "start-failed"),
+            (Err(job("dependency")), "start-failed"),
+            (Err(job("canceled")), "start-failed"),
+            (Err(job("skipped")), "start-failed"),
+            (
+                Err(job("lost: systemd or the bus was restarted meanwhile")),
+                "start-failed",
+            ),
+            (
+                Err(SystemdError::Deadline {
+                    unit: unit(),
+                    deadline: Duration::from_secs(8),
+                }),
+                "start-failed",
+            ),
+            (Err(SystemdError::Disconnected), "start-failed"),
+            (
+                Err(SystemdError::Silent {
+                    call: "StartTransientUnit",
+                    unit: unit(),
+                }),
+                "start-failed",
+            ),
+        ] {
+            let error = not_started(&name, &places, job("failed"), &checked);
+            assert_eq!(error.trouble.code, code, "{checked:?}");
+        }
+    }
 }

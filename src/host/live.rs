@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::host::disk::{self, DiskError};
 use crate::host::exec::{ExecError, Starter, Waiting};
 use crate::host::facts::{crowded, fact, file_troubles, frozen, link_there, mounts, networks};
-use crate::host::failures::{disk, failed, image_failed, mount_failed, program_missing, start_failed, storage_corrupt};
+use crate::host::failures::{disk, failed, image_failed, mount_failed, not_started, program_missing, start_failed};
 use crate::host::files::{self, Doing as _, FileError};
 use crate::host::images::Images;
 use crate::host::kills::Kills;
@@ -28,7 +28,8 @@ use crate::model::unit::{self, Live, MOUNTS, Mount, SpecHash};
 
 const START: Duration = Duration::from_secs(unit::START_SECONDS + 5);
 const STOP: Duration = Duration::from_secs(unit::STOP_SECONDS + 10);
-const CHECK: Duration = Duration::from_secs(unit::STORAGE_CHECK_SECONDS + 1);
+const CHECK: Duration = Duration::from_secs(unit::STORAGE_CHECK_SECONDS);
+const CHECK_STOP: Duration = Duration::from_secs(3);
 const MOUNT: Duration = Duration::from_secs(30);
 /// How long the editor may take to answer after its container runs.
 const READY: Duration = Duration::from_secs(60);
@@ -195,10 +196,13 @@ impl LiveEngine {
         }
         let program = self.machine.podman.to_string_lossy();
         let check = unit::storage_check(name, spec, &program, systemd::number());
-        match self.systemd.start(&check, Vec::new(), CHECK).await {
-            Err(SystemdError::Job { .. }) => storage_corrupt(name, &self.places(name), error),
-            _ => start_failed(name, error),
+        let checked = self.systemd.start(&check, Vec::new(), CHECK).await;
+        if matches!(checked, Err(SystemdError::Deadline { .. }))
+            && let Err(error) = self.systemd.stop(&check.name, CHECK_STOP).await
+        {
+            tracing::warn!(workspace = %name, error = %systemd::Chain(&error), "{name}: a check of its storage was not stopped");
         }
+        not_started(name, &self.places(name), error, &checked)
     }
 
     async fn stop(&self, name: &WorkspaceName) -> Result<(), EngineError> {

@@ -22,7 +22,8 @@ pub const START_SECONDS: u64 = 60;
 /// `podman rm` kills the container after [`podman::STOP_SECONDS`]; past this, systemd kills the rest.
 pub const STOP_SECONDS: u64 = 20;
 
-/// Podman needs a second to find that its store is damaged.
+/// Podman needs a second to find that its store is damaged. The unit gets longer: its own timeout ends its job as `failed`,
+/// like a check that found something.
 pub const STORAGE_CHECK_SECONDS: u64 = 8;
 
 pub fn service_name(name: &WorkspaceName) -> String {
@@ -229,7 +230,7 @@ pub fn service(workspace: &Workspace, account: &Account, machine: &Machine, imag
 }
 
 /// A unit that asks the account's Podman whether its own store is whole; it fails when it is not. `service` is the one
-/// that did not start.
+/// that did not start: it shares a runtime directory with this, which therefore stays when this ends.
 pub fn storage_check(name: &WorkspaceName, service: &UnitSpec, program: &str, number: u64) -> UnitSpec {
     const SAME: [&str; 8] = [
         "Slice",
@@ -252,7 +253,9 @@ pub fn storage_check(name: &WorkspaceName, service: &UnitSpec, program: &str, nu
         ),
         ("Type", Value::Text("oneshot".to_owned())),
         ("CollectMode", Value::Text("inactive-or-failed".to_owned())),
-        ("TimeoutStartUSec", Value::U64(STORAGE_CHECK_SECONDS * 1_000_000)),
+        ("TimeoutStartUSec", Value::U64(3 * STORAGE_CHECK_SECONDS * 1_000_000)),
+        ("TimeoutStopUSec", Value::U64(1_000_000)),
+        ("RuntimeDirectoryPreserve", Value::Text("yes".to_owned())),
         ("ExecStart", Value::Execs(vec![exec(program, podman::check())])),
     ];
     properties.extend(same.cloned());
