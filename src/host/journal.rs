@@ -2,10 +2,25 @@
 //! the entry and never time: whoever writes here has workspaces to look after.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
 const SOCKET: &str = "/run/systemd/journal/socket";
+
+/// Whether journald reads our standard error (systemd.exec(5)). The variable alone says nothing: whatever a service or a
+/// terminal of a desktop starts inherits it.
+pub fn reads_us() -> bool {
+    std::env::var("JOURNAL_STREAM").is_ok_and(|stream| is_stream(&stream, io::stderr()))
+}
+
+/// Whether `DEVICE:INODE` names this file.
+fn is_stream(stream: &str, file: impl AsFd) -> bool {
+    let (Ok(status), Some((device, inode))) = (rustix::fs::fstat(file), stream.split_once(':')) else {
+        return false;
+    };
+    device.parse() == Ok(status.st_dev) && inode.parse() == Ok(status.st_ino)
+}
 
 /// The way to journald.
 #[derive(Debug)]
@@ -56,6 +71,23 @@ fn datagram(fields: &[(&str, &str)]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// `csm` under a service or a desktop logged to the journal, and told its user nothing.
+    #[test]
+    fn a_stream_of_somebody_elses_is_not_ours() {
+        let (own, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let status = rustix::fs::fstat(&own).unwrap();
+        let (device, inode) = (status.st_dev, status.st_ino);
+        for (stream, is_ours) in [
+            (format!("{device}:{inode}"), true),
+            (format!("{device}:{}", inode + 1), false),
+            (format!("{}:{inode}", device + 1), false),
+            (inode.to_string(), false),
+            (String::new(), false),
+        ] {
+            assert_eq!(is_stream(&stream, &own), is_ours, "{stream:?}");
+        }
+    }
 
     #[test]
     fn a_value_can_not_begin_another_field() {

@@ -8,7 +8,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use tokio::sync::broadcast;
 
 use crate::api::{self, State};
-use crate::host::journal::Journal;
+use crate::host::journal::{self, Journal};
 use crate::model::auth::request::Source;
 use crate::model::config::Limits;
 use crate::model::names::WorkspaceName;
@@ -250,7 +250,7 @@ impl Events {
     /// From now on the journal remembers them; before, only those who follow hear of them. Nothing else would know whose
     /// they are, so this is for services that systemd started.
     pub fn keep_in_journal(&self) {
-        if std::env::var_os("JOURNAL_STREAM").is_none() {
+        if !journal::reads_us() {
             return;
         }
         match Journal::new() {

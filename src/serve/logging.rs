@@ -12,14 +12,15 @@ use tracing_subscriber::fmt;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::host::journal::Journal;
+use crate::host::journal::{self, Journal};
+use crate::host::systemd::Chain;
 
 /// Called once, before anything is logged.
 pub fn begin(filter: &str) -> Result<(), ParseError> {
     // Not EnvFilter: its filters by field bring a regular expression engine, which is memory in both services.
     let filter: Targets = filter.parse()?;
-    // systemd sets this when it reads our standard error (systemd.exec(5)); the journal then takes fields as well.
-    let journal = std::env::var_os("JOURNAL_STREAM").and_then(|_| Journal::new().ok());
+    // The journal takes fields as well.
+    let journal = journal::reads_us().then(Journal::new).and_then(Result::ok);
     let plain = journal
         .is_none()
         .then(|| fmt::layer().with_writer(std::io::stderr).with_ansi(false));
@@ -69,6 +70,7 @@ impl<S: Subscriber> Layer<S> for ToJournal {
         let metadata: &Metadata<'_> = event.metadata();
         let mut entry = Entry::new(*metadata.level(), metadata.target());
         event.record(&mut entry);
+        entry.say_error();
         self.send(&entry);
     }
 }
@@ -93,6 +95,19 @@ impl Entry {
         ])
     }
 
+    /// Readers of the journal see messages, and no fields unless they ask for them.
+    fn say_error(&mut self) {
+        let is = |name: &'static str| move |field: &&(String, String)| field.0 == name;
+        let error = self.0.iter().find(is("F_ERROR")).map(|(_, error)| error.clone());
+        let message = self.0.iter_mut().find(|(name, _)| name == "MESSAGE");
+        if let (Some(error), Some((_, message))) = (error, message)
+            && !message.contains(&error)
+        {
+            // Writing to a String can't fail.
+            let _ = write!(message, ": {error}");
+        }
+    }
+
     fn fields(&self) -> Vec<(&str, &str)> {
         self.0
             .iter()
@@ -111,6 +126,10 @@ impl Visit for Entry {
         self.0.push((name, value.to_owned()));
     }
 
+    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
+        self.record_str(field, &Chain(value).to_string());
+    }
+
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
         let mut text = String::new();
         // Writing to a String can't fail.
@@ -122,6 +141,35 @@ impl Visit for Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::files::Doing as _;
+
+    /// `journalctl -u code-server-multi` showed that something failed, and not why.
+    #[test]
+    fn a_message_says_the_error_that_it_is_about() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let journald = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+        let layer = ToJournal::new(Journal::at(&path).unwrap());
+        let said = || {
+            let mut buffer = [0; 16 * 1024];
+            let length = journald.recv(&mut buffer).unwrap();
+            let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            let message = text.lines().find_map(|line| line.strip_prefix("MESSAGE="));
+            message.unwrap().to_owned()
+        };
+        let refused = || std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        let error = Err::<(), _>(refused()).doing("write", &path).unwrap_err();
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            tracing::warn!(error = %refused(), "the home is not there");
+            assert_eq!(said(), "the home is not there: permission denied");
+            tracing::warn!(error = %refused(), "dan: permission denied, so it waits");
+            assert_eq!(said(), "dan: permission denied, so it waits");
+            tracing::warn!(error = &error as &(dyn std::error::Error + 'static), "no");
+            assert_eq!(said(), format!("no: {}", Chain(&error)));
+            tracing::info!("nothing happened");
+            assert_eq!(said(), "nothing happened");
+        });
+    }
 
     /// The daemon stood still with a journald that took nothing more.
     #[test]
