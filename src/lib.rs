@@ -49,6 +49,7 @@ pub mod serve {
     pub mod passwords;
     pub mod reconcile;
     pub mod teller;
+    pub mod triggers;
     pub mod turns;
     pub mod vital;
     pub mod waiter;

@@ -100,7 +100,6 @@ impl LiveEngine {
                 .get("MainPID")
                 .and_then(|pid| u32::try_from(pid).ok())
                 .filter(|pid| *pid != 0),
-            memory_bytes: number("MemoryCurrent").ok().filter(|bytes| *bytes != u64::MAX),
         })))
     }
 

@@ -30,7 +30,7 @@ pub fn look(service: &str) -> Option<Counts> {
     let pressure = |file: &str| waited(&read(service, file)?);
     Some(Counts {
         cpu_usec: read(service, "cpu.stat").and_then(|text| keyed(&text, "usage_usec")),
-        memory_bytes: number("memory.current"),
+        memory_bytes: memory(service),
         memory_peak_bytes: number("memory.peak"),
         tasks: number("pids.current"),
         oom: oom(service),
@@ -38,6 +38,11 @@ pub fn look(service: &str) -> Option<Counts> {
         pressure_memory: pressure("memory.pressure"),
         pressure_io: pressure("io.pressure"),
     })
+}
+
+/// Bytes in use; nothing where the service doesn't run or the kernel doesn't count.
+pub fn memory(service: &str) -> Option<u64> {
+    read(service, "memory.current")?.trim().parse().ok()
 }
 
 pub fn oom(service: &str) -> Option<Oom> {

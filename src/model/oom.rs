@@ -28,8 +28,8 @@ pub struct Kills {
     /// Microseconds since 1970.
     pub at: i64,
     pub number: u64,
-    /// Because of the workspace's own limit.
-    pub at_limit: bool,
+    /// Because of the workspace's own limit, or because the machine had nothing left; nothing where nobody knows.
+    pub at_limit: Option<bool>,
 }
 
 /// What the journal has.
@@ -37,7 +37,7 @@ pub struct Kills {
 pub enum Noted {
     /// By us, with the number.
     Ours(Kills),
-    /// By systemd, which doesn't say how many, but is always there.
+    /// By systemd, which says neither how many nor why, but is always there.
     Systemds { at: i64 },
 }
 
@@ -53,60 +53,71 @@ pub struct Memory {
 struct Own {
     /// The run and its counters when last seen.
     run: Option<(u64, Oom)>,
-    kills: VecDeque<Kills>,
+    /// What was told.
+    told: VecDeque<Kills>,
+    /// When systemd noted one that nobody counted.
+    uncounted: VecDeque<i64>,
+}
+
+/// What was told of a run so far.
+struct Before {
+    kills: u64,
+    /// What [`Oom::at_limit`] was then, if anybody saw.
+    at_limit: Option<u64>,
 }
 
 impl Memory {
     /// The counters of a run (when its main process was started, microseconds since 1970). Says what is new.
     pub fn saw(&mut self, name: &WorkspaceName, run: u64, oom: Oom, now: i64) -> Option<Kills> {
+        let whole = self.whole;
         let own = self.of.entry(name.clone()).or_default();
-        let before = own.run.replace((run, oom)).filter(|(before, _)| *before == run);
-        let before = before.map(|(_, oom)| oom).unwrap_or_default();
-        if !self.whole {
+        // Two may look at the same time, and the one who looked first tell last: counters never fall.
+        if own
+            .run
+            .is_some_and(|(seen, last)| seen == run && oom.kills < last.kills)
+        {
             return None;
         }
-        own.rose(before, oom, now)
+        let before = own.before(run);
+        own.run = Some((run, oom));
+        if !whole {
+            return None;
+        }
+        own.forget_counted();
+        own.rose(&before, oom, now)
     }
 
     /// Takes in what the journal has. Says what the counters had more by then: it happened while no daemon looked.
     pub fn remember(&mut self, noted: Vec<(WorkspaceName, Noted)>, now: i64) -> Vec<(WorkspaceName, Kills)> {
-        let mut systemds = Vec::new();
         for (name, noted) in noted {
-            match noted {
-                Noted::Ours(kills) => self.of.entry(name).or_default().keep(kills),
-                Noted::Systemds { at } => systemds.push((name, at)),
-            }
-        }
-        for (name, at) in systemds {
             let own = self.of.entry(name).or_default();
-            // The counters of the present run know better.
-            let counted = own.run.is_some_and(|(run, _)| run <= at.unsigned_abs());
-            if !counted && !own.kills.iter().any(|kills| (kills.at - at).abs() < ABOUT) {
-                own.keep(Kills {
-                    at,
-                    number: 1,
-                    at_limit: true,
-                });
+            match noted {
+                Noted::Ours(kills) => own.tell(kills),
+                Noted::Systemds { at } if at > now - DAY => own.keep_uncounted(at),
+                Noted::Systemds { .. } => {}
             }
         }
         self.whole = true;
         let rose = |(name, own): (&WorkspaceName, &mut Own)| {
-            let (run, oom) = own.run?;
-            let told = own.kills.iter().filter(|kills| kills.at.unsigned_abs() >= run);
-            let before = Oom {
-                kills: told.map(|kills| kills.number).sum(),
-                at_limit: 0,
-            };
-            Some((name.clone(), own.rose(before, oom, now)?))
+            let told = &own.told;
+            own.uncounted
+                .retain(|at| !told.iter().any(|kills| (kills.at - at).abs() < ABOUT));
+            // What was seen before the journal was read was not told yet.
+            let (run, oom) = own.run.take()?;
+            let before = own.before(run);
+            own.run = Some((run, oom));
+            own.forget_counted();
+            Some((name.clone(), own.rose(&before, oom, now)?))
         };
         self.of.iter_mut().filter_map(rose).collect()
     }
 
     /// What to say of it, for a day.
     pub fn trouble(&self, name: &WorkspaceName, memory_max: u64, now: i64) -> Option<Trouble> {
-        let recent = self.of.get(name)?.kills.iter().filter(|kills| kills.at > now - DAY);
-        let (number, since, at_limit) = recent.fold((0, now, false), |(number, since, at_limit), kills| {
-            (number + kills.number, since.min(kills.at), at_limit || kills.at_limit)
+        let recent = self.of.get(name)?.shown().filter(|kills| kills.at > now - DAY);
+        let (number, since, at_limit) = recent.fold((0, now, None), |(number, since, at_limit), kills| {
+            // Raising the limit is the nearer way out, so one at the limit counts for more.
+            (number + kills.number, since.min(kills.at), at_limit.max(kills.at_limit))
         });
         if number == 0 {
             return None;
@@ -116,44 +127,107 @@ impl Memory {
         } else {
             format!("{number} processes since {}", clock(since))
         };
-        Some(if at_limit {
-            Trouble::new(
-                "oom-killed",
+        let (why, way_out) = match at_limit {
+            Some(true) => (
                 format!(
-                    "the kernel ended {what}, because memory_limit ({}) was reached",
+                    ", because memory_limit ({}) was reached",
                     format_bytes_rounded(memory_max)
                 ),
                 format!(
                     "raise workspaces.{name}.memory_limit, or run less in it at once; `csm events {name}` shows when"
                 ),
-            )
-        } else {
-            Trouble::new(
-                "oom-killed",
-                format!("the kernel ended {what}, because the machine had no memory left"),
-                "`csm top` shows who takes how much: lower the limits, or give the machine more memory",
-            )
-        })
+            ),
+            Some(false) => (
+                ", because the machine had no memory left".to_owned(),
+                "`csm top` shows who takes how much: lower the limits, or give the machine more memory".to_owned(),
+            ),
+            None => (
+                " for want of memory, while no daemon looked".to_owned(),
+                format!(
+                    "`journalctl -k -g oom-kill` shows whose: with CONSTRAINT_MEMCG raise \
+                     workspaces.{name}.memory_limit, else the machine has too little (`csm top`)"
+                ),
+            ),
+        };
+        Some(Trouble::new(
+            "oom-killed",
+            format!("the kernel ended {what}{why}"),
+            way_out,
+        ))
     }
 }
 
 impl Own {
-    fn rose(&mut self, before: Oom, oom: Oom, now: i64) -> Option<Kills> {
+    /// What is known of a run: its counters when last seen, or what was told of it by daemons before this one.
+    fn before(&self, run: u64) -> Before {
+        match self.run {
+            Some((seen, oom)) if seen == run => Before {
+                kills: oom.kills,
+                at_limit: Some(oom.at_limit),
+            },
+            // It began under the eyes of this daemon.
+            Some(_) => Before {
+                kills: 0,
+                at_limit: Some(0),
+            },
+            None => {
+                let told = self.told.iter().filter(|kills| kills.at.unsigned_abs() >= run);
+                let kills = told.map(|kills| kills.number).sum();
+                Before {
+                    kills,
+                    at_limit: (kills == 0).then_some(0),
+                }
+            }
+        }
+    }
+
+    fn rose(&mut self, before: &Before, oom: Oom, now: i64) -> Option<Kills> {
         let number = oom.kills.checked_sub(before.kills).filter(|number| *number > 0)?;
         let kills = Kills {
             at: now,
             number,
-            at_limit: oom.at_limit > before.at_limit,
+            at_limit: match before.at_limit {
+                Some(at_limit) => Some(oom.at_limit > at_limit),
+                // It never was at its limit; else it may have been before.
+                None => (oom.at_limit == 0).then_some(false),
+            },
         };
-        self.keep(kills);
+        self.tell(kills);
         Some(kills)
     }
 
-    fn keep(&mut self, kills: Kills) {
-        if self.kills.len() == KEPT {
-            self.kills.pop_front();
+    fn tell(&mut self, kills: Kills) {
+        if self.told.len() == KEPT
+            && let (Some(oldest), Some(next)) = (self.told.pop_front(), self.told.front_mut())
+        {
+            // Its number still counts for what was told of the run.
+            next.number += oldest.number;
         }
-        self.kills.push_back(kills);
+        self.told.push_back(kills);
+    }
+
+    fn keep_uncounted(&mut self, at: i64) {
+        if self.uncounted.len() == KEPT {
+            self.uncounted.pop_front();
+        }
+        self.uncounted.push_back(at);
+    }
+
+    /// The counters of a run know better than what systemd noted of it.
+    fn forget_counted(&mut self) {
+        if let Some((run, _)) = self.run {
+            self.uncounted.retain(|at| at.unsigned_abs() < run);
+        }
+    }
+
+    /// Everything that is known to have been ended.
+    fn shown(&self) -> impl Iterator<Item = Kills> {
+        let uncounted = self.uncounted.iter().map(|at| Kills {
+            at: *at,
+            number: 1,
+            at_limit: None,
+        });
+        self.told.iter().copied().chain(uncounted)
     }
 }
 
@@ -184,7 +258,7 @@ mod tests {
         Kills {
             at,
             number,
-            at_limit: true,
+            at_limit: Some(true),
         }
     }
 
@@ -245,9 +319,73 @@ mod tests {
                 .map(|(_, kills)| kills.number)
                 .collect();
             assert_eq!(told, new.into_iter().collect::<Vec<_>>(), "{noted:?}");
-            let sum = memory.of[&dan()].kills.iter().map(|kills| kills.number).sum::<u64>();
+            let sum = memory.of[&dan()].shown().map(|kills| kills.number).sum::<u64>();
             assert_eq!(sum, shown.unwrap_or(0), "{noted:?}");
             assert_eq!(memory.saw(&dan(), RUN, oom(counter), NOON), None);
+        }
+    }
+
+    /// A restart of the daemon told anew what was told more than a day before, or what was looked at only after the
+    /// journal was read.
+    #[test]
+    fn what_was_told_of_a_run_that_is_days_old_is_not_told_again() {
+        let run = NOON.unsigned_abs() - 3 * DAY.unsigned_abs();
+        let two_days_ago = NOON - 2 * DAY;
+        let noted = || {
+            vec![
+                (dan(), Noted::Ours(kills(run.cast_signed() - MINUTE, 7))),
+                (dan(), Noted::Ours(kills(two_days_ago, 5))),
+                (dan(), Noted::Systemds { at: two_days_ago }),
+                (dan(), Noted::Systemds { at: NOON - MINUTE }),
+            ]
+        };
+        for (counter, new) in [(5, None), (6, Some(1))] {
+            let number = |kills: Option<Kills>| kills.map(|kills| kills.number);
+            let mut looked_first = Memory::default();
+            assert_eq!(looked_first.saw(&dan(), run, oom(counter), NOON), None);
+            let told = looked_first.remember(noted(), NOON);
+            assert_eq!(number(told.first().map(|(_, kills)| *kills)), new);
+            assert_eq!(looked_first.saw(&dan(), run, oom(counter), NOON), None);
+
+            let mut read_first = Memory::default();
+            assert_eq!(read_first.remember(noted(), NOON), []);
+            assert_eq!(number(read_first.saw(&dan(), run, oom(counter), NOON)), new);
+            assert_eq!(read_first.saw(&dan(), run, oom(counter), NOON), None);
+            // What the counters know of is not said twice.
+            let said = |memory: &Memory| memory.trouble(&dan(), 700 << 20, NOON + 1).map(|said| said.message);
+            assert_eq!(said(&looked_first), said(&read_first));
+            assert_eq!(said(&read_first).is_some(), new.is_some());
+        }
+    }
+
+    /// The worker and who hears of a kill look at the same counters.
+    #[test]
+    fn a_look_that_comes_late_tells_nothing_anew() {
+        let mut memory = Memory::default();
+        memory.remember(Vec::new(), NOON);
+        for (count, new) in [(2, Some(2)), (1, None), (2, None), (3, Some(1))] {
+            let told = memory.saw(&dan(), RUN, oom(count), NOON).map(|kills| kills.number);
+            assert_eq!(told, new, "{count}");
+        }
+    }
+
+    /// It was told as the workspace's own limit, whatever it was: the way out was the wrong one on a machine without memory.
+    #[test]
+    fn of_what_nobody_counted_no_cause_is_told() {
+        let mut memory = Memory::default();
+        memory.remember(vec![(dan(), Noted::Systemds { at: NOON })], NOON);
+        let trouble = memory.trouble(&dan(), 700 << 20, NOON).unwrap();
+        assert_eq!(
+            trouble.message,
+            "the kernel ended a process at 2026-03-01 12:00Z for want of memory, while no daemon looked"
+        );
+        assert!(!trouble.remediation.starts_with("raise"), "{}", trouble.remediation);
+        // Of a run that was told of before, the counters at that time are not known.
+        for (at_limit, cause) in [(3, None), (0, Some(false))] {
+            let mut memory = Memory::default();
+            memory.remember(vec![(dan(), Noted::Ours(kills(NOON, 2)))], NOON);
+            let told = memory.saw(&dan(), RUN, Oom { kills: 3, at_limit }, NOON).unwrap();
+            assert_eq!(told.at_limit, cause);
         }
     }
 
@@ -270,6 +408,7 @@ mod tests {
         for count in 1..5000 {
             memory.saw(&dan(), RUN, oom(count), NOON);
         }
-        assert_eq!(memory.of[&dan()].kills.len(), KEPT);
+        assert_eq!(memory.of[&dan()].told.len(), KEPT);
+        assert_eq!(memory.of[&dan()].shown().map(|kills| kills.number).sum::<u64>(), 4999);
     }
 }

@@ -68,7 +68,6 @@ pub struct Running {
     pub main_pid: Option<u32>,
     /// Which run of the service this is: when its main process was started, microseconds since 1970.
     pub started: Option<u64>,
-    pub memory_bytes: Option<u64>,
     /// Nothing where the host doesn't count it.
     pub oom: Option<Oom>,
 }

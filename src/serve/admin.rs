@@ -26,6 +26,7 @@ use crate::model::names::WorkspaceName;
 use crate::model::probe;
 use crate::serve::admin::refusal::Refusal;
 use crate::serve::app::App;
+use crate::serve::events::Event;
 use crate::serve::exec;
 use crate::serve::http::Peer;
 
@@ -261,6 +262,7 @@ async fn reload<E: Engine>(State(app): Shared<E>) -> Result<Json<api::Reloaded>,
 )]
 async fn set_password<E: Engine>(
     State(app): Shared<E>,
+    Extension(peer): Extension<Peer>,
     Path(name): Path<String>,
     body: Result<Json<api::PasswordString>, JsonRejection>,
 ) -> Result<StatusCode, Refusal> {
@@ -280,6 +282,7 @@ async fn set_password<E: Engine>(
     }
     auth::check_string(&body.argon2).map_err(|error| Refusal::PasswordString(error.to_string()))?;
     app.keeper.set(&name, &body.argon2)?;
+    password_changed(&app, name, by("csm password", peer));
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -288,9 +291,20 @@ async fn set_password<E: Engine>(
     delete, path = "/v1/workspaces/{name}/password",
     responses((status = 204, description = "forgotten: nobody can sign in"), Refusal)
 )]
-async fn forget_password<E: Engine>(State(app): Shared<E>, Path(name): Path<String>) -> Result<StatusCode, Refusal> {
-    app.keeper.forget(&known(&app, &name)?)?;
+async fn forget_password<E: Engine>(
+    State(app): Shared<E>,
+    Extension(peer): Extension<Peer>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Refusal> {
+    let name = known(&app, &name)?;
+    app.keeper.forget(&name)?;
+    password_changed(&app, name, by("csm password --remove", peer));
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Who lets somebody in has to be known later.
+fn password_changed<E: Engine>(app: &App<E>, workspace: WorkspaceName, why: String) {
+    app.controller.events().tell(Event::PasswordChanged { workspace, why });
 }
 
 /// What the workspace's service wrote to the journal, one JSON object a line.
@@ -376,7 +390,7 @@ async fn test<E: Engine>(
 pub fn known<E: Engine>(app: &App<E>, name: &str) -> Result<WorkspaceName, Refusal> {
     let unknown = || Refusal::Unknown(name.escape_debug().take(60).collect());
     let parsed = WorkspaceName::parse(name).map_err(|_| unknown())?;
-    if app.workspace_status(&parsed).is_none() {
+    if !app.knows(&parsed) {
         return Err(unknown());
     }
     Ok(parsed)

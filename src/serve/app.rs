@@ -8,8 +8,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::api;
-use crate::host::Engine;
 use crate::host::files::{self, ReadError};
+use crate::host::{Engine, stats};
 use crate::model::config::{self, Config, Problem};
 use crate::model::names::{HostName, WorkspaceName};
 use crate::model::plan::Fact;
@@ -98,8 +98,8 @@ impl<E: Engine> App<E> {
                 let changed = self.controller.configure(config);
                 self.config.send_replace(self.controller.config());
                 self.controller.kick_image();
-                tracing::info!(changed, "configuration read");
                 if changed {
+                    tracing::info!("configuration read");
                     self.controller.events().tell(Event::ConfigurationRead);
                 }
                 Ok(changed)
@@ -113,12 +113,12 @@ impl<E: Engine> App<E> {
                     for problem in &problems {
                         tracing::error!(key = problem.key, "{}: {}", problem.key, problem.message);
                     }
+                    tracing::error!(
+                        problems = problems.len(),
+                        "configuration refused, the last good one stays in force"
+                    );
                 }
                 loaded.problems.clone_from(&problems);
-                tracing::error!(
-                    problems = problems.len(),
-                    "configuration refused, the last good one stays in force"
-                );
                 Err(problems)
             }
         }
@@ -129,7 +129,7 @@ impl<E: Engine> App<E> {
         let workspaces = reports
             .iter()
             .filter(|(_, report)| !report.borrow().gone)
-            .map(|(name, report)| self.workspace(name, &report.borrow()))
+            .map(|(name, report)| with_memory(self.workspace(name, &report.borrow())))
             .collect();
         let loaded = self
             .loaded
@@ -199,6 +199,16 @@ impl<E: Engine> App<E> {
 
     /// The status of one workspace; nothing for a name that is neither configured nor present.
     pub fn workspace_status(&self, name: &WorkspaceName) -> Option<api::WorkspaceStatus> {
+        self.reported(name).map(with_memory)
+    }
+
+    /// Whether a name is configured or present.
+    pub fn knows(&self, name: &WorkspaceName) -> bool {
+        self.controller.report(name).is_some_and(|report| !report.borrow().gone)
+    }
+
+    /// The same without what is not in a report.
+    fn reported(&self, name: &WorkspaceName) -> Option<api::WorkspaceStatus> {
         let report = self.controller.report(name)?;
         let report = report.borrow();
         (!report.gone).then(|| self.workspace(name, &report))
@@ -267,13 +277,13 @@ impl<E: Engine> App<E> {
                 .and_then(|running| running.spec.as_ref())
                 .map(|spec| spec.image.clone()),
             main_pid: report.running.as_ref().and_then(|running| running.main_pid),
-            memory_bytes: report.running.as_ref().and_then(|running| running.memory_bytes),
+            memory_bytes: None,
         }
     }
 
     /// What the gateway may know of a workspace.
     pub fn gateway_view(&self, name: &WorkspaceName) -> Option<api::GatewayWorkspace> {
-        let status = self.workspace_status(name)?;
+        let status = self.reported(name)?;
         let config = self.controller.config();
         // One that is being put away has no visitors any more.
         config.workspaces.get(name)?;
@@ -321,6 +331,14 @@ impl<E: Engine> App<E> {
                 })
                 .collect(),
         }
+    }
+}
+
+/// Read when somebody asks: in a report it would be old, and make every look one that showed something new.
+fn with_memory(status: api::WorkspaceStatus) -> api::WorkspaceStatus {
+    api::WorkspaceStatus {
+        memory_bytes: stats::memory(&status.unit),
+        ..status
     }
 }
 

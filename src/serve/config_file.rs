@@ -13,6 +13,7 @@ use crate::host::Engine;
 use crate::host::secrets::waypoints;
 use crate::host::watch::{Change, Watch};
 use crate::serve::app::App;
+use crate::serve::triggers::RESYNC;
 
 /// Editors write in several steps, and a switch of generations swaps several links.
 const QUIET: Duration = Duration::from_millis(200);
@@ -26,6 +27,8 @@ pub async fn watch<E: Engine>(app: Arc<App<E>>, watch: Arc<Watch>, path: PathBuf
         tokio::select! {
             () = token.cancelled() => return,
             () = changed(&mut changes, &entries) => {}
+            // Should a change ever go unnoticed.
+            () = tokio::time::sleep(RESYNC) => {}
         }
         while tokio::time::timeout(QUIET, changed(&mut changes, &entries))
             .await

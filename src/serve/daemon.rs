@@ -7,7 +7,6 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,29 +19,25 @@ use crate::host::intents::{IntentError, Intents};
 use crate::host::kills::Kills;
 use crate::host::listing::Listing;
 use crate::host::live::LiveEngine;
-use crate::host::logs::LogError;
-use crate::host::systemd::{Chain, Event, Systemd};
-use crate::host::watch::{Change, Watch};
+use crate::host::systemd::{Chain, Systemd};
+use crate::host::watch::Watch;
 use crate::host::{addresses, logs};
 use crate::model::account::AccountProblem;
 use crate::model::config::Problem;
 use crate::model::desired::Machine;
 use crate::model::layout::{self, ADMIN_GROUP, GATEWAY_ACCOUNT, IMAGES_ACCOUNT, Layout, WEB_GROUP};
 use crate::model::names::AccountName;
-use crate::model::{podman, unit};
+use crate::model::podman;
 use crate::serve::app::{App, read_config};
-use crate::serve::events::{Event as Told, past};
+use crate::serve::events::Event as Told;
 use crate::serve::nginx::{self, NginxReport};
 use crate::serve::pace::Pace;
 use crate::serve::passwords::Keeper;
 use crate::serve::reconcile::Controller;
+use crate::serve::triggers::{follow, follow_kills, remember_kills};
 use crate::serve::vital::Vital;
 use crate::serve::{admin, config_file, gateway_socket, http};
 
-/// Everything is looked at again this often even if nothing seems to happen: a safety net, not the way things are noticed.
-const RESYNC: Duration = Duration::from_secs(600);
-/// The same while systemd can't be reached.
-const UNANSWERED: Duration = Duration::from_secs(5);
 /// How long the first connection to systemd is waited for.
 const CONNECT: Duration = Duration::from_secs(5);
 /// Held requests and steps under way get this long at the end.
@@ -134,7 +129,7 @@ pub async fn run(options: DaemonOptions) -> Result<(), DaemonError> {
         watch: watch.clone(),
         images: Images::default(),
         commands: Starter::default(),
-        kills: Kills::new(watch.clone()),
+        kills: Kills::new(Watch::new().map_err(DaemonError::Watch)?),
         machine: machine.clone(),
     });
     let intents = Intents::new(machine.layout.intents());
@@ -323,80 +318,6 @@ fn tells(
         }
         may
     }
-}
-
-/// Turns what systemd says into looks. While it says nothing it is asked again and again, so that its return is noticed.
-async fn follow(
-    mut events: tokio::sync::broadcast::Receiver<Event>,
-    controller: Arc<Controller<LiveEngine>>,
-    connected: watch::Sender<bool>,
-    token: CancellationToken,
-) {
-    loop {
-        let again = if *connected.borrow() { RESYNC } else { UNANSWERED };
-        let event = tokio::select! {
-            () = token.cancelled() => return,
-            event = tokio::time::timeout(again, events.recv()) => event,
-        };
-        match event {
-            Ok(Ok(Event::Unit(name))) => {
-                if let Some(workspace) = unit::workspace_of(&name) {
-                    controller.kick(&workspace);
-                }
-            }
-            Ok(Ok(Event::Lost)) => {
-                connected.send_replace(false);
-            }
-            Ok(Ok(Event::Resync)) => {
-                connected.send_replace(true);
-                controller.resync().await;
-            }
-            // Events were missed, or none came for long.
-            Ok(Err(tokio::sync::broadcast::error::RecvError::Lagged(_))) | Err(_) => controller.resync().await,
-            Ok(Err(tokio::sync::broadcast::error::RecvError::Closed)) => return,
-        }
-    }
-}
-
-/// The kernel ended something in a workspace: its worker looks, and tells.
-async fn follow_kills(engine: Arc<LiveEngine>, controller: Arc<Controller<LiveEngine>>, token: CancellationToken) {
-    let mut changes = engine.watch.changes();
-    while let Some(change) = token.run_until_cancelled(changes.recv()).await {
-        let rose = match change {
-            Ok(Change::At(path)) => engine.kills.rose(&path).into_iter().collect(),
-            Ok(Change::Lost) | Err(RecvError::Lagged(_)) => engine.kills.all_that_rose(),
-            Err(RecvError::Closed) => return,
-        };
-        for name in rose {
-            controller.kick(&name);
-        }
-    }
-}
-
-/// What was told of kills before this daemon started. Without the journal it is told again.
-async fn remember_kills(
-    engine: Arc<LiveEngine>,
-    controller: Arc<Controller<LiveEngine>>,
-    mut connected: watch::Receiver<bool>,
-) {
-    let _ = connected.wait_for(|connected| *connected).await;
-    let read = async {
-        let mut noted = Vec::new();
-        let mut log = engine.journal(&past::oom_query()).await?;
-        while let Some(entry) = log.next().await {
-            noted.extend(past::oom_of_entry(&entry));
-        }
-        Ok::<_, LogError>(noted)
-    };
-    let noted = match tokio::time::timeout(GRACE, read).await {
-        Ok(Ok(noted)) => noted,
-        Ok(Err(error)) => {
-            tracing::warn!(error = %Chain(&error), "earlier kills for want of memory are not known");
-            Vec::new()
-        }
-        Err(_) => Vec::new(),
-    };
-    controller.events().remember_oom(noted);
 }
 
 /// Keeps the list of this host's addresses, which no workspace may reach, current.

@@ -11,6 +11,7 @@ use crate::api::{self, State};
 use crate::host::journal::{self, Journal};
 use crate::model::auth::request::Source;
 use crate::model::config::Limits;
+use crate::model::desired::IntentBy;
 use crate::model::names::WorkspaceName;
 use crate::model::oom::{Kills, Memory, Noted, Oom};
 use crate::model::size::{format_bytes_rounded, format_cores};
@@ -52,6 +53,11 @@ pub enum Event {
     Removed {
         workspace: WorkspaceName,
     },
+    /// `csm password` set or forgot the password that signs in.
+    PasswordChanged {
+        workspace: WorkspaceName,
+        why: String,
+    },
     /// The kernel ended processes of a workspace for want of memory.
     OomKill {
         workspace: WorkspaceName,
@@ -82,6 +88,7 @@ struct Parts {
     by: Option<String>,
     why: Option<String>,
     count: Option<u64>,
+    at_limit: Option<bool>,
     message: String,
     level: &'static str,
 }
@@ -96,6 +103,7 @@ impl Event {
             by: None,
             why: None,
             count: None,
+            at_limit: None,
             message,
             level: INFO,
         };
@@ -165,25 +173,34 @@ impl Event {
                 let message = "removed; its home stays".to_owned();
                 parts("removed", Some(workspace), message)
             }
+            Self::PasswordChanged { workspace, why } => Parts {
+                by: Some(IntentBy::Admin.word().to_owned()),
+                message: format!("another password: {why}"),
+                why: Some(why),
+                ..parts("password-changed", Some(workspace), String::new())
+            },
             Self::OomKill { workspace, kills } => {
                 let what = match kills.number {
                     1 => "a process".to_owned(),
                     number => format!("{number} processes"),
                 };
-                let cause = if kills.at_limit {
-                    "memory_limit was reached"
-                } else {
-                    "the machine had no memory left"
+                let cause = kills.at_limit.map(|at_limit| {
+                    if at_limit {
+                        "memory_limit was reached"
+                    } else {
+                        "the machine had no memory left"
+                    }
+                });
+                let message = match cause {
+                    Some(cause) => format!("the kernel ended {what}, because {cause}"),
+                    None => format!("the kernel ended {what} for want of memory"),
                 };
                 Parts {
                     count: Some(kills.number),
-                    why: Some(cause.to_owned()),
+                    at_limit: kills.at_limit,
+                    why: cause.map(str::to_owned),
                     level: WARNING,
-                    ..parts(
-                        OOM_KILL,
-                        Some(workspace),
-                        format!("the kernel ended {what}, because {cause}"),
-                    )
+                    ..parts(OOM_KILL, Some(workspace), message)
                 }
             }
             Self::SignInRefused {
@@ -275,13 +292,13 @@ impl Events {
             message: parts.message,
         };
         if let Some(journal) = self.journal.get() {
-            let (at, count) = (at.to_string(), parts.count.map(|count| count.to_string()));
-            if let Err(error) = journal.send(&past::fields(
-                &wire,
-                (&at, &count),
-                &past::in_journal(&wire),
-                parts.level,
-            )) {
+            let besides = past::Besides {
+                at: at.to_string(),
+                count: parts.count.map(|count| count.to_string()),
+                at_limit: parts.at_limit,
+                level: parts.level,
+            };
+            if let Err(error) = journal.send(&past::fields(&wire, &besides, &past::in_journal(&wire))) {
                 // Not a line of the log: that goes the same way. Whoever follows hears of the event all the same.
                 tracing::debug!(%error, "an event did not get into the journal");
             }
@@ -357,6 +374,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table, one row a kind")]
     fn each_kind_has_its_words() {
         let state = |state, why: &str, trouble| Event::State {
             workspace: dan(),
@@ -390,12 +408,16 @@ mod tests {
                 limits,
             },
             Event::Removed { workspace: dan() },
+            Event::PasswordChanged {
+                workspace: dan(),
+                why: "csm password by ann".to_owned(),
+            },
             Event::OomKill {
                 workspace: dan(),
                 kills: Kills {
                     at: 0,
                     number: 1,
-                    at_limit: true,
+                    at_limit: Some(true),
                 },
             },
             Event::OomKill {
@@ -403,7 +425,15 @@ mod tests {
                 kills: Kills {
                     at: 0,
                     number: 3,
-                    at_limit: false,
+                    at_limit: Some(false),
+                },
+            },
+            Event::OomKill {
+                workspace: dan(),
+                kills: Kills {
+                    at: 0,
+                    number: 2,
+                    at_limit: None,
                 },
             },
             Event::SignInRefused {
@@ -442,8 +472,10 @@ mod tests {
         pending dan waits for a restart: image, environment
         limits-changed dan limits are now 3G of memory, 1.5 cores, 4096 tasks
         removed dan removed; its home stays
+        password-changed dan another password: csm password by ann
         oom-kill dan the kernel ended a process, because memory_limit was reached
         oom-kill dan the kernel ended 3 processes, because the machine had no memory left
+        oom-kill dan the kernel ended 2 processes for want of memory
         sign-in-refused dan a sign-in from 192.0.2.7 was refused: wrong password; 3 more before it
         caller-refused  user 1000 may not use admin.sock, and was refused
         caller-refused  user 1000 may not use admin.sock, and was refused; 7 more before it

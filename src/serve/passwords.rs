@@ -6,9 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use blake2::digest::{KeyInit as _, Mac as _};
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::host::files::{self, Access, Doing as _, FileError, ReadError};
@@ -19,9 +22,14 @@ use crate::model::auth;
 use crate::model::config::Config;
 use crate::model::names::{Secret, WorkspaceName};
 use crate::model::status::Trouble;
+use crate::serve::triggers::RESYNC;
 
 /// More than anybody types; whatever is larger was named by mistake.
 const MOST: u64 = 4096;
+/// Changes that come so soon after one another are one burst.
+const BURST: Duration = Duration::from_millis(20);
+/// One that goes on is acted on all the same.
+const LONGEST_BURST: Duration = Duration::from_millis(500);
 /// Length of this host's key (RFC 7693: at most 32 bytes for BLAKE2s).
 const KEY_BYTES: usize = 32;
 
@@ -110,19 +118,22 @@ impl Keeper {
         token: CancellationToken,
     ) {
         let mut changes = self.watch.changes();
+        // Kept until they were told, whatever else is noticed meanwhile.
+        let mut names = BTreeSet::new();
         loop {
             let wanted = config.borrow_and_update().clone();
             let interest = Self::interest(&wanted);
             self.watch.add_parents(interest.keys());
             self.read_all(&wanted).await;
             // A burst of changes, as of a whole generation of secrets, is one.
-            let names = tokio::select! {
+            tokio::select! {
                 () = token.cancelled() => return,
-                changed = config.changed() => if changed.is_ok() { BTreeSet::new() } else { return },
-                () = self.again.notified() => BTreeSet::new(),
-                names = next(&mut changes, &interest) => names,
-            };
-            names.iter().for_each(&touched);
+                changed = config.changed() => if changed.is_err() { return },
+                () = self.again.notified() => {}
+                () = next(&mut changes, &interest, &mut names) => {}
+                () = sleep(RESYNC) => {}
+            }
+            std::mem::take(&mut names).iter().for_each(&touched);
         }
     }
 
@@ -247,25 +258,38 @@ impl Keeper {
     }
 }
 
-/// Waits for a change that concerns a workspace, and takes the rest of its burst with it.
+/// Waits for a change that concerns a workspace, and takes the rest of its burst with it. Changes that concern nobody neither
+/// begin a burst nor make one longer. Given up, what was noticed stays in `names`.
 async fn next(
-    changes: &mut tokio::sync::broadcast::Receiver<Change>,
+    changes: &mut Receiver<Change>,
     interest: &BTreeMap<PathBuf, BTreeSet<WorkspaceName>>,
-) -> BTreeSet<WorkspaceName> {
-    let all = || interest.values().flatten().cloned().collect::<BTreeSet<_>>();
-    let mut names = BTreeSet::new();
+    names: &mut BTreeSet<WorkspaceName>,
+) {
+    let (mut quiet, mut end) = (None, None);
     loop {
-        let change = if names.is_empty() {
-            changes.recv().await.ok()
-        } else {
-            match tokio::time::timeout(std::time::Duration::from_millis(20), changes.recv()).await {
-                Ok(change) => change.ok(),
-                Err(_) => return names,
+        let until = quiet.min(end);
+        let over = async {
+            match until {
+                Some(until) => sleep_until(until).await,
+                None => std::future::pending().await,
             }
         };
+        let change = tokio::select! {
+            biased;
+            () = over => return,
+            change = changes.recv() => change,
+        };
         match change {
-            Some(Change::At(path)) => names.extend(interest.get(&path).into_iter().flatten().cloned()),
-            Some(Change::Lost) | None => return all(),
+            Ok(Change::At(path)) => {
+                let Some(concerned) = interest.get(&path) else { continue };
+                names.extend(concerned.iter().cloned());
+                quiet = Some(Instant::now() + BURST);
+                end = end.or_else(|| Some(Instant::now() + LONGEST_BURST));
+            }
+            Ok(Change::Lost) | Err(_) => {
+                names.extend(interest.values().flatten().cloned());
+                return;
+            }
         }
     }
 }
@@ -287,5 +311,52 @@ fn unusable(name: &WorkspaceName, file: &Path, error: &dyn std::error::Error, la
             ),
             "put the password, or its $argon2id$ string, into that file; it is read again at once",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::broadcast;
+
+    use super::*;
+
+    /// A workspace at its soft limit changed a file a hundred times a second, and nobody's new password was read meanwhile.
+    #[tokio::test(start_paused = true)]
+    async fn changes_that_concern_nobody_hold_up_no_rotation() {
+        let (tell, mut changes) = broadcast::channel(256);
+        let dan = WorkspaceName::parse("dan").unwrap();
+        let secret = PathBuf::from("/run/secrets/dan");
+        let interest = BTreeMap::from([(secret.clone(), BTreeSet::from([dan.clone()]))]);
+        let noise = async move {
+            tell.send(Change::At(secret)).unwrap();
+            loop {
+                sleep(Duration::from_millis(10)).await;
+                let other = PathBuf::from("/sys/fs/cgroup/csm.slice/csm-alice.service/memory.events");
+                let _ = tell.send(Change::At(other));
+            }
+        };
+        let mut names = BTreeSet::new();
+        let begun = Instant::now();
+        tokio::select! {
+            () = noise => {}
+            () = next(&mut changes, &interest, &mut names) => {}
+            () = sleep(Duration::from_secs(60)) => panic!("it goes on for ever"),
+        }
+        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+        assert_eq!(names, BTreeSet::from([dan]));
+    }
+
+    /// A change of the configuration in the middle of a burst made what was noticed be forgotten.
+    #[tokio::test(start_paused = true)]
+    async fn what_was_noticed_is_kept_when_something_else_comes_first() {
+        let (tell, mut changes) = broadcast::channel(256);
+        let dan = WorkspaceName::parse("dan").unwrap();
+        let secret = PathBuf::from("/run/secrets/dan");
+        let interest = BTreeMap::from([(secret.clone(), BTreeSet::from([dan.clone()]))]);
+        tell.send(Change::At(secret)).unwrap();
+        let mut names = BTreeSet::new();
+        let given_up = tokio::time::timeout(BURST / 2, next(&mut changes, &interest, &mut names)).await;
+        assert!(given_up.is_err());
+        assert_eq!(names, BTreeSet::from([dan]));
     }
 }

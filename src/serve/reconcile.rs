@@ -16,6 +16,7 @@ use crate::host::systemd::Chain;
 use crate::model::config::{Config, StartOnBoot};
 use crate::model::desired::{self, Desired, Intent, IntentBy, Machine, Workspace};
 use crate::model::names::{ImageId, WorkspaceName};
+use crate::model::oom::Oom;
 use crate::model::plan::{self, Fact, HostSighting};
 use crate::model::status::Trouble;
 use crate::serve::events::Events;
@@ -131,7 +132,7 @@ impl<E: Engine> Controller<E> {
 
     /// Hires a worker for every workspace of the configuration; they begin to look at once.
     pub fn begin(&self) {
-        self.hire(self.desired().workspaces.keys().cloned());
+        self.hire(self.desired().workspaces.keys().cloned(), true);
     }
 
     /// After the machine has booted, intents follow `start_on_boot`; on disk before anything is started.
@@ -185,9 +186,12 @@ impl<E: Engine> Controller<E> {
         self.rebuild();
     }
 
-    /// Writes an intent and acts on it. Answers when it is on disk, before it is carried out.
+    /// Writes an intent and acts on it. Answers when it is on disk, before it is carried out; what could not be written is
+    /// not carried out.
     pub fn intend(&self, name: &WorkspaceName, running: bool, why: &str) -> Result<(), IntentError> {
-        self.record(name, running, why, None)
+        self.record(name, running, why, None)?;
+        self.ask(name);
+        Ok(())
     }
 
     fn record(
@@ -213,12 +217,16 @@ impl<E: Engine> Controller<E> {
             }
         }
         failpoint::boundary();
+        Ok(())
+    }
+
+    /// Has what was recorded carried out.
+    fn ask(&self, name: &WorkspaceName) {
         if let Some(handle) = self.workers().get(name) {
             handle.asked.fetch_add(1, Ordering::SeqCst);
         }
         self.rebuild();
         self.kick(name);
-        Ok(())
     }
 
     /// Whether the last request for a workspace is still being worked on.
@@ -234,17 +242,20 @@ impl<E: Engine> Controller<E> {
     /// Stops and starts a workspace that runs; one that doesn't is started. Which run has to end is on disk before
     /// anything is done, so that a daemon that is killed meanwhile does not forget it.
     pub fn restart(&self, name: &WorkspaceName, why: &str) -> Result<(), IntentError> {
-        let mut run = None;
+        let report = self.report(name);
+        let run = report.and_then(|report| report.borrow().running.as_ref()?.started);
+        self.record(name, true, why, run)?;
         if let Some(handle) = self.workers().get(name) {
             handle.restart.store(true, Ordering::SeqCst);
-            run = handle
-                .report
-                .borrow()
-                .running
-                .as_ref()
-                .and_then(|running| running.started);
         }
-        self.record(name, true, why, run)
+        self.ask(name);
+        Ok(())
+    }
+
+    /// The kernel ended processes of a workspace: these are the counters of that run.
+    pub fn killed(&self, name: &WorkspaceName, run: u64, oom: Oom) {
+        self.events.saw_oom(name, run, oom);
+        self.kick(name);
     }
 
     /// A fresh look at one workspace.
@@ -284,7 +295,7 @@ impl<E: Engine> Controller<E> {
             Arc::new(desired::build(&wishes.config, wishes.machine.clone(), &wishes.intents))
         };
         let old = self.desired.send_replace(fresh.clone());
-        self.hire(fresh.workspaces.keys().cloned());
+        self.hire(fresh.workspaces.keys().cloned(), false);
         let machine_changed = old.machine != fresh.machine;
         for (name, handle) in &*self.workers() {
             if machine_changed || old.workspaces.get(name) != fresh.workspaces.get(name) {
@@ -296,10 +307,10 @@ impl<E: Engine> Controller<E> {
     /// Everything may have changed: look for what nobody knew of, and have everyone look.
     pub async fn resync(&self) {
         match self.engine.present().await {
-            Ok(found) => self.hire(found.into_iter()),
+            Ok(found) => self.hire(found.into_iter(), false),
             Err(error) => tracing::warn!(error = %Chain(&error), "could not list what is present"),
         }
-        self.hire(self.desired().workspaces.keys().cloned());
+        self.hire(self.desired().workspaces.keys().cloned(), false);
         self.dismiss();
         self.image_kick.notify_one();
         for handle in self.workers().values() {
@@ -307,8 +318,8 @@ impl<E: Engine> Controller<E> {
         }
     }
 
-    /// Workers for names that have none.
-    fn hire(&self, names: impl Iterator<Item = WorkspaceName>) {
+    /// Workers for names that have none. `found` when the daemon starts: the one before it may have told of them.
+    fn hire(&self, names: impl Iterator<Item = WorkspaceName>, found: bool) {
         let mut workers = self.workers();
         let mut hired = false;
         for name in names {
@@ -322,7 +333,7 @@ impl<E: Engine> Controller<E> {
                 events: self.events.clone(),
                 turns: self.turns.clone(),
             };
-            let (worker, handle) = Worker::new(name.clone(), context, self.token.child_token());
+            let (worker, handle) = Worker::new(name.clone(), context, found, self.token.child_token());
             self.tasks.spawn(worker.run());
             workers.insert(name, handle);
             hired = true;

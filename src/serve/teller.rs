@@ -43,6 +43,10 @@ pub struct Teller {
     /// The state that was last seen or led through, told or not.
     seen: Option<State>,
     told: Option<State>,
+    /// The daemon started, and has not seen all of it yet: what it finds, the one before it may have told.
+    finding: bool,
+    /// It should have run when the daemon started, and has not been started since.
+    missing: bool,
     /// Why it is being stopped; it holds until something else is known.
     cause: Option<Cause>,
     /// What was last seen to wait for a restart, once that could be seen.
@@ -51,12 +55,15 @@ pub struct Teller {
 }
 
 impl Teller {
-    pub fn new(name: WorkspaceName, events: Arc<Events>) -> Self {
+    /// `found`: by a daemon that starts.
+    pub fn new(name: WorkspaceName, events: Arc<Events>, found: bool) -> Self {
         Self {
             name,
             events,
             seen: None,
             told: None,
+            finding: found,
+            missing: found,
             cause: None,
             pending: None,
             gone: true,
@@ -75,10 +82,24 @@ impl Teller {
         }
     }
 
-    /// It was found in this state, if it could be seen; `trouble` is why it is failed or blocked.
-    pub fn found(&mut self, state: Option<State>, wanted: Option<&Workspace>, trouble: Option<&Trouble>) {
+    /// It was found in this state, if it could be seen; `trouble` is why it is failed or blocked, `all_seen` whether nothing
+    /// else could be found by looking again.
+    pub fn found(
+        &mut self,
+        state: Option<State>,
+        wanted: Option<&Workspace>,
+        trouble: Option<&Trouble>,
+        all_seen: bool,
+    ) {
         let Some(state) = state else { return };
         let wrong = matches!(state, State::Failed | State::Blocked);
+        if self.finding {
+            self.finding = !all_seen;
+            self.missing = state == State::Starting;
+            self.seen = Some(state);
+            self.told = Some(state).filter(|state| !matches!(state, State::Starting | State::Stopping));
+            return;
+        }
         match self.seen {
             // The first look. What is under way is told when it begins, or with what comes of it.
             None if !wrong => {
@@ -137,6 +158,7 @@ impl Teller {
 
     fn tell(&mut self, state: State, wanted: Option<&Workspace>, trouble: Option<&Trouble>) {
         self.seen = Some(state);
+        self.finding = false;
         if self.told == Some(state) {
             return;
         }
@@ -168,6 +190,8 @@ impl Teller {
                 (None, Some(State::Disabled)) => Cause::of_daemon("it is enabled again"),
                 (None, Some(State::Failed)) => Cause::of_daemon("it is tried again"),
                 (None, Some(State::Blocked)) => Cause::of_daemon("nothing keeps it from starting any more"),
+                // Whoever wanted it to run did not start it now.
+                (None, None) if self.missing => Cause::of_daemon("it should run, and did not when the daemon started"),
                 (None, _) => wanted.map(Cause::of_intent).unwrap_or_default(),
             },
             State::Suspended => Cause::of_daemon("its unit was frozen"),

@@ -23,6 +23,7 @@ use crate::serve::teller::Teller;
 use crate::serve::turns::Turns;
 
 mod panics;
+mod telling;
 
 /// Longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -124,7 +125,8 @@ struct Pause {
 }
 
 impl<E: Engine> Worker<E> {
-    pub fn new(name: WorkspaceName, context: Context<E>, token: CancellationToken) -> (Self, Handle) {
+    /// `found`: by a daemon that starts, which finds the workspace as it is.
+    pub fn new(name: WorkspaceName, context: Context<E>, found: bool, token: CancellationToken) -> (Self, Handle) {
         let (report, receiver) = watch::channel(Report::new());
         let handle = Handle {
             kick: Arc::new(Notify::new()),
@@ -134,7 +136,7 @@ impl<E: Engine> Worker<E> {
             report: receiver,
         };
         let worker = Self {
-            teller: Teller::new(name.clone(), context.events.clone()),
+            teller: Teller::new(name.clone(), context.events.clone(), found),
             name,
             context,
             handle: handle.clone(),
@@ -289,13 +291,16 @@ impl<E: Engine> Worker<E> {
         failpoint::step_of(&self.name);
         let (engine, name) = (self.context.engine.clone(), self.name.clone());
         let turns = self.context.turns.clone();
-        let work = async {
-            let _turn = turns.turn(step).await;
-            engine.apply(&name, step).await
+        // Biased: what is no longer wanted is not even begun.
+        let _turn = tokio::select! {
+            biased;
+            () = superseded(&self.name, &mut self.context.desired, self.wanted.as_ref(), &self.handle.asked, self.serving) => return None,
+            () = token.cancelled() => return None,
+            turn = turns.turn(step) => turn,
         };
+        let work = engine.apply(&name, step);
         let result = match step {
             // Only these may take long, and giving them up leaves nothing half done: the next look sees what there is.
-            // Biased: what is no longer wanted is not even begun.
             Step::Start(_) | Step::AwaitReady => tokio::select! {
                 biased;
                 () = superseded(&self.name, &mut self.context.desired, self.wanted.as_ref(), &self.handle.asked, self.serving) => return None,
@@ -381,69 +386,6 @@ impl<E: Engine> Worker<E> {
             _ => {}
         }
     }
-
-    fn looked(&self) {
-        self.report.send_if_modified(|report| {
-            let changes = report.served != self.serving;
-            report.served = self.serving;
-            changes
-        });
-    }
-
-    /// The state that a step leads through.
-    fn announce(&mut self, step: &Step) {
-        let state = match step {
-            Step::Stop => State::Stopping,
-            Step::Start(_) | Step::AwaitReady => State::Starting,
-            _ => return,
-        };
-        self.teller.begins(step, self.wanted.as_ref());
-        self.report.send_if_modified(|report| {
-            // A running editor whose answer is awaited stays what it was.
-            let changes = report.state != state;
-            if changes {
-                report.state = state;
-                report.since = jiff::Timestamp::now();
-            }
-            changes
-        });
-    }
-
-    fn publish(&mut self, wanted: Option<&Workspace>, seen: &Sighting, plan: &WorkspacePlan) {
-        let mut findings = plan.blocked.clone();
-        findings.extend(plan.ailing.iter().cloned());
-        findings.extend(self.pause.as_ref().map(|pause| pause.why.clone()));
-        findings.extend(self.panic_finding());
-        let state = state(wanted, &seen.service, seen, plan, self.pause.is_some());
-        self.teller.found(state, wanted, findings.first());
-        self.teller.pending(plan);
-        self.teller.oom(&seen.service);
-        let running = match &seen.service {
-            Fact::Known(Service::Running(running)) => Some((**running).clone()),
-            _ => None,
-        };
-        let absent = seen.service == Fact::Known(Service::Absent);
-        let gone = wanted.is_none() && absent && plan.steps.is_empty() && plan.unknown.is_empty();
-        self.teller.gone(gone);
-        self.report.send_if_modified(|report| {
-            let before = report.clone();
-            // Findings and state are kept while the host can't be seen: not seeing is no change.
-            if let Some(state) = state
-                && report.state != state
-            {
-                report.state = state;
-                report.since = jiff::Timestamp::now();
-            }
-            report.findings = findings;
-            report.pending.clone_from(&plan.pending);
-            report.running = running;
-            report.steps = plan.steps.iter().map(Step::describe).collect();
-            report.unknown.clone_from(&plan.unknown);
-            report.gone = gone;
-            // Nobody has to hear of a look that showed nothing new.
-            *report != before
-        });
-    }
 }
 
 /// Waits until something else is wanted than at the look under way, or was asked for after it.
@@ -460,35 +402,6 @@ async fn superseded(
         }
     }
     std::future::pending::<()>().await;
-}
-
-/// The one state that the facts add up to; nothing when they could not be seen.
-#[expect(
-    clippy::match_same_arms,
-    reason = "the order of the lines is the rule, and it is read from top to bottom"
-)]
-fn state(
-    wanted: Option<&Workspace>,
-    service: &Fact<Service>,
-    seen: &Sighting,
-    plan: &WorkspacePlan,
-    failed: bool,
-) -> Option<State> {
-    let Fact::Known(service) = service else { return None };
-    let should_run = wanted.is_some_and(Workspace::should_run);
-    Some(match service {
-        Service::Running(running) if running.frozen => State::Suspended,
-        Service::Running(_) if !should_run => State::Stopping,
-        Service::Running(_) if seen.answers == Fact::Known(true) => State::Ready,
-        Service::Running(_) if failed => State::Failed,
-        Service::Stopping => State::Stopping,
-        Service::Absent if wanted.is_some_and(|workspace| !workspace.enabled) => State::Disabled,
-        Service::Absent if !should_run => State::Stopped,
-        Service::Absent if !plan.blocked.is_empty() => State::Blocked,
-        Service::Absent if failed => State::Failed,
-        // Under way, or about to be.
-        Service::Running(_) | Service::Starting | Service::Absent => State::Starting,
-    })
 }
 
 /// 1 s, 2 s, 4 s and so on, to a minute.

@@ -62,7 +62,6 @@ fn services() -> impl Strategy<Value = Service> {
             frozen,
             main_pid: Some(4711),
             started: Some(1),
-            memory_bytes: None,
             oom: None,
         }))
     });
@@ -209,7 +208,6 @@ fn apply(seen: &mut Sighting, step: &Step) {
                 frozen: false,
                 main_pid: None,
                 started: None,
-                memory_bytes: None,
                 oom: None,
             })));
         }

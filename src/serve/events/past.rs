@@ -3,9 +3,9 @@
 use crate::api;
 use crate::host::logs::{Entry, Query};
 use crate::model::names::WorkspaceName;
-use crate::model::oom::{DAY, Kills, Noted};
+use crate::model::oom::{Kills, Noted};
 use crate::model::unit;
-use crate::serve::events::{OOM_KILL, microseconds, timestamp};
+use crate::serve::events::{OOM_KILL, timestamp};
 
 /// Marks our events in the journal (systemd.journal-fields(7)); `journalctl MESSAGE_ID=...` shows them too.
 pub const MESSAGE_ID: &str = "5cd51dd1ace71b939aec616a49da436a";
@@ -17,7 +17,7 @@ const SYSTEMDS_OOM: &str = "fe6faa94e7774663a0da52717891d8ef";
 pub const DAEMON: &str = "code-server-multi.service";
 pub const GATEWAY: &str = "code-server-multi-gateway.service";
 
-const FIELDS: [&str; 9] = [
+const FIELDS: [&str; 10] = [
     "CSM_ID",
     "CSM_AT",
     "CSM_EVENT",
@@ -26,6 +26,7 @@ const FIELDS: [&str; 9] = [
     "CSM_BY",
     "CSM_WHY",
     "CSM_COUNT",
+    "CSM_AT_LIMIT",
     // Of systemd's own.
     "UNIT",
 ];
@@ -38,19 +39,23 @@ pub fn in_journal(event: &api::Event) -> String {
     }
 }
 
-pub fn fields<'a>(
-    event: &'a api::Event,
-    (at, count): (&'a str, &'a Option<String>),
-    message: &'a str,
-    level: &'a str,
-) -> Vec<(&'static str, &'a str)> {
+/// What an entry holds besides its event's own texts.
+pub struct Besides {
+    pub at: String,
+    pub count: Option<String>,
+    /// Of kills: whether the workspace's own limit was the reason.
+    pub at_limit: Option<bool>,
+    pub level: &'static str,
+}
+
+pub fn fields<'a>(event: &'a api::Event, besides: &'a Besides, message: &'a str) -> Vec<(&'static str, &'a str)> {
     let mut fields = vec![
         ("MESSAGE", message),
         ("MESSAGE_ID", MESSAGE_ID),
-        ("PRIORITY", level),
+        ("PRIORITY", besides.level),
         ("SYSLOG_IDENTIFIER", "csm"),
         ("CSM_ID", &event.id),
-        ("CSM_AT", at),
+        ("CSM_AT", &besides.at),
         ("CSM_EVENT", &event.kind),
     ];
     for (key, value) in [
@@ -58,10 +63,12 @@ pub fn fields<'a>(
         ("CSM_CODE", &event.code),
         ("CSM_BY", &event.by),
         ("CSM_WHY", &event.why),
-        ("CSM_COUNT", count),
+        ("CSM_COUNT", &besides.count),
     ] {
         fields.extend(value.as_ref().map(|value| (key, value.as_str())));
     }
+    let word = |at_limit| if at_limit { "yes" } else { "no" };
+    fields.extend(besides.at_limit.map(|at_limit| ("CSM_AT_LIMIT", word(at_limit))));
     fields
 }
 
@@ -79,12 +86,12 @@ pub fn query(units: &[&str], workspace: Option<&WorkspaceName>) -> Query {
     }
 }
 
-/// What to ask the journal for kills of the last day, ours and systemd's.
+/// What to ask the journal for kills, ours and systemd's. The kernel counts from the beginning of a run, however long ago
+/// that was, so what was told of it has to be known from there.
 pub fn oom_query() -> Query {
     let mut query = Query {
         what: "kills for want of memory".to_owned(),
         lines: 10_000,
-        since: Some(microseconds() - DAY),
         ..query(&[DAEMON], None)
     };
     query.matches.push(format!("CSM_EVENT={OOM_KILL}"));
@@ -101,7 +108,11 @@ pub fn oom_of_entry(entry: &Entry) -> Option<(WorkspaceName, Noted)> {
         let kills = Kills {
             at: entry.get("CSM_AT")?.parse().ok()?,
             number: event.count?,
-            at_limit: event.why.is_some_and(|why| why.starts_with("memory_limit")),
+            at_limit: match entry.get("CSM_AT_LIMIT") {
+                Some("yes") => Some(true),
+                Some("no") => Some(false),
+                _ => None,
+            },
         };
         return Some((WorkspaceName::parse(&event.workspace?).ok()?, Noted::Ours(kills)));
     }
@@ -135,29 +146,68 @@ pub fn of_entry(entry: &Entry) -> Option<api::Event> {
 mod tests {
     use super::*;
 
-    /// What the journal gives back is what was told.
-    #[test]
-    fn an_event_survives_the_journal() {
-        let event = api::Event {
+    fn besides(event: &api::Event, at_limit: Option<bool>) -> Besides {
+        Besides {
+            at: event.id.split('-').next().unwrap().to_owned(),
+            count: event.count.map(|count| count.to_string()),
+            at_limit,
+            level: "6",
+        }
+    }
+
+    /// As journalctl gives it back.
+    fn entry(event: &api::Event, besides: &Besides) -> Entry {
+        let message = in_journal(event);
+        let json: serde_json::Map<String, serde_json::Value> = fields(event, besides, &message)
+            .into_iter()
+            .chain([("__REALTIME_TIMESTAMP", "5")])
+            .map(|(key, value)| (key.to_owned(), value.into()))
+            .collect();
+        crate::host::logs::parse(&serde_json::to_string(&json).unwrap()).unwrap()
+    }
+
+    fn event(kind: &str, message: &str) -> api::Event {
+        api::Event {
             id: "1772366400000000-7".to_owned(),
             at: timestamp(1_772_366_400_000_000),
-            kind: "stopped".to_owned(),
+            kind: kind.to_owned(),
             workspace: Some("dan".to_owned()),
             code: None,
             by: Some("admin".to_owned()),
             why: Some("csm stop by root".to_owned()),
             count: None,
-            message: "stopped: csm stop by root".to_owned(),
-        };
-        let (at, message) = (event.id.split('-').next().unwrap().to_owned(), in_journal(&event));
-        assert_eq!(message, "dan: stopped: csm stop by root");
-        let fields = fields(&event, (&at, &None), &message, "6");
-        let json: serde_json::Map<String, serde_json::Value> = fields
-            .into_iter()
-            .chain([("__REALTIME_TIMESTAMP", "5")])
-            .map(|(key, value)| (key.to_owned(), value.into()))
-            .collect();
-        let entry = crate::host::logs::parse(&serde_json::to_string(&json).unwrap()).unwrap();
-        assert_eq!(of_entry(&entry), Some(event));
+            message: message.to_owned(),
+        }
+    }
+
+    /// What the journal gives back is what was told.
+    #[test]
+    fn an_event_survives_the_journal() {
+        let event = event("stopped", "stopped: csm stop by root");
+        assert_eq!(in_journal(&event), "dan: stopped: csm stop by root");
+        assert_eq!(of_entry(&entry(&event, &besides(&event, None))), Some(event));
+    }
+
+    #[test]
+    fn kills_come_back_with_their_number_and_cause() {
+        for at_limit in [None, Some(false), Some(true)] {
+            let event = api::Event {
+                count: Some(3),
+                ..event(OOM_KILL, "the kernel ended 3 processes")
+            };
+            let kills = Kills {
+                at: 1_772_366_400_000_000,
+                number: 3,
+                at_limit,
+            };
+            let (name, noted) = oom_of_entry(&entry(&event, &besides(&event, at_limit))).unwrap();
+            assert_eq!((name.as_str(), noted), ("dan", Noted::Ours(kills)));
+        }
+    }
+
+    /// Kills of a run that is older than a day were not among what was told.
+    #[test]
+    fn kills_are_asked_for_from_the_beginning() {
+        assert_eq!(oom_query().since, None);
     }
 }

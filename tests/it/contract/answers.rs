@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use crate::engine::host::{Host, LONG, TOP, config, is_root};
+use crate::engine::host::{Daemon, Host, LONG, TOP, config, is_root};
 
 /// These need processes, a journal or a disk.
 const ONLY_ON_A_HOST: [&str; 5] = [
@@ -88,17 +88,9 @@ fn complaint(
     (!errors.is_empty()).then(|| format!("{status}: {errors:?}\n{body}"))
 }
 
-#[tokio::test(start_paused = true)]
-async fn every_answer_is_as_the_document_says() {
-    if !is_root() {
-        return;
-    }
-    let host = Host::new();
-    let sections = "[workspaces.dan]\n[workspaces.alice]\nenabled = false\n";
-    let daemon = host.daemon(config(sections));
+/// The router of a daemon on a made-up host, for root.
+fn router(host: &Host, daemon: &Daemon) -> axum::Router {
     let file = host.directory.path().join("config.toml");
-    std::fs::write(&file, format!("{TOP}{sections}")).unwrap();
-    tokio::time::sleep(LONG).await;
     let (token, controller) = (CancellationToken::new(), daemon.controller.clone());
     std::fs::create_dir(host.directory.path().join("passwords")).unwrap();
     let keeper = Keeper::new(host.directory.path().join("passwords"), Arc::new(Watch::new().unwrap())).unwrap();
@@ -116,7 +108,21 @@ async fn every_answer_is_as_the_document_says() {
         connected.subscribe(),
         token,
     );
-    let router = admin::router(Arc::new(app), None).layer(Extension(Peer { uid: 0 }));
+    admin::router(Arc::new(app), None).layer(Extension(Peer { uid: 0 }))
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_answer_is_as_the_document_says() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let sections = "[workspaces.dan]\n[workspaces.alice]\nenabled = false\n";
+    let daemon = host.daemon(config(sections));
+    let file = host.directory.path().join("config.toml");
+    std::fs::write(file, format!("{TOP}{sections}")).unwrap();
+    tokio::time::sleep(LONG).await;
+    let router = router(&host, &daemon);
 
     let document = serde_json::to_value(admin::document()).unwrap();
     let mut complaints = Vec::new();
@@ -200,4 +206,34 @@ fn what_only_a_host_answers_is_as_the_document_says() {
         assert!(validator.is_valid(&sample), "{name}: {sample}");
         assert!(!validator.is_valid(&json!({ "nothing": "of it" })), "{name}");
     }
+}
+
+/// Who let somebody in was recorded nowhere.
+#[tokio::test(start_paused = true)]
+async fn who_changed_a_password_is_told() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let daemon = host.daemon(config("[workspaces.dan]\n"));
+    tokio::time::sleep(LONG).await;
+    let router = router(&host, &daemon);
+    let mut events = daemon.controller.events().follow();
+    let argon2 = code_server_multi::model::auth::hash_password(b"a password", &[7; 16]).unwrap();
+    let path = "/v1/workspaces/dan/password";
+    let answer = ask(&router, "put", path, &json!({ "argon2": argon2 }).to_string()).await;
+    assert_eq!(answer.0, StatusCode::NO_CONTENT);
+    assert_eq!(ask(&router, "delete", path, "").await.0, StatusCode::NO_CONTENT);
+    let refused = ask(&router, "put", path, &json!({ "argon2": "nonsense" }).to_string()).await;
+    assert_eq!(refused.0, StatusCode::UNPROCESSABLE_ENTITY);
+    let told: Vec<_> = std::iter::from_fn(|| events.try_recv().ok())
+        .map(|event| event.message)
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "another password: csm password by root",
+            "another password: csm password --remove by root"
+        ]
+    );
 }

@@ -1,12 +1,12 @@
 //! What is told of workspaces: an event for each change, in order, none twice, each with its reason.
 
 use code_server_multi::api;
-use code_server_multi::model::oom::{Kills, Noted, Oom};
+use code_server_multi::model::oom::{Kills, Noted};
 use code_server_multi::model::status::Trouble;
 use tokio::sync::broadcast::Receiver;
 use tokio::time::sleep;
 
-use super::fake::world::{Unit, crash, lock, tell};
+use super::fake::world::{Unit, crash, kill, lock};
 use super::host::{Daemon, Host, LONG, config, is_root, name};
 
 const DAN: &str = "[workspaces.dan]\n";
@@ -31,8 +31,9 @@ async fn each_change_is_told_once_and_with_its_reason() {
         return;
     }
     let host = Host::new();
-    let daemon = host.daemon(config(DAN));
+    let daemon = host.daemon(config(""));
     let mut events = follow(&daemon);
+    daemon.configure(config(DAN));
     sleep(LONG).await;
     insta::assert_snapshot!(told(&mut events), @"
     dan starting: declared in the configuration
@@ -123,15 +124,87 @@ async fn a_new_daemon_does_not_tell_again_what_it_finds() {
     assert_eq!(told(&mut events), "");
     daemon.kill();
 
-    // What happened meanwhile is told by what it leads to.
+    // What happened meanwhile is told by what it leads to, and not with the words of whoever once started it.
     host.world().place(&name("dan")).unit = Unit::Absent;
     let daemon = host.daemon(config(sections));
     let mut events = follow(&daemon);
     sleep(LONG).await;
     insta::assert_snapshot!(told(&mut events), @"
-    dan starting: declared in the configuration
+    dan starting: it should run, and did not when the daemon started
     dan ready
     ");
+    daemon.stop("dan");
+    daemon.start("alice");
+    sleep(LONG).await;
+    insta::assert_snapshot!(told(&mut events), @"
+    dan stopping: csm stop
+    alice starting: csm start
+    dan stopped: csm stop
+    alice ready
+    ");
+}
+
+fn missing(file: &str) -> Trouble {
+    Trouble::new("secret-missing", format!("{file} is not there"), "put it there")
+}
+
+/// Each restart of the daemon told it again.
+#[tokio::test(start_paused = true)]
+async fn what_was_blocked_when_the_daemon_started_is_told_when_it_is_not_any_more() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    host.world().place(&name("dan")).files = vec![missing("/run/secrets/dan")];
+    let daemon = host.daemon(config(""));
+    let mut events = follow(&daemon);
+    daemon.configure(config(DAN));
+    sleep(LONG).await;
+    insta::assert_snapshot!(told(&mut events), @"dan [secret-missing] blocked: /run/secrets/dan is not there");
+    daemon.kill();
+    let daemon = host.daemon(config(DAN));
+    let mut events = follow(&daemon);
+    sleep(LONG).await;
+    assert_eq!(told(&mut events), "");
+    host.world().place(&name("dan")).files.clear();
+    daemon.controller.kick(&name("dan"));
+    sleep(LONG).await;
+    insta::assert_snapshot!(told(&mut events), @"
+    dan starting: nothing keeps it from starting any more
+    dan ready
+    ");
+}
+
+/// It was told with the code of a secret that is missing, which keeps nothing that runs from being ready.
+#[tokio::test(start_paused = true)]
+async fn a_failure_is_told_with_its_own_code_and_not_with_another_troubles() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let daemon = host.daemon(config(DAN));
+    sleep(LONG).await;
+    let mut events = follow(&daemon);
+    {
+        let mut world = host.world();
+        world
+            .refused
+            .insert((name("dan"), "wait until the editor answers".to_owned()));
+        let place = world.place(&name("dan"));
+        place.files = vec![missing("/run/secrets/dan")];
+        let Unit::Running(editor) = &mut place.unit else {
+            panic!("dan does not run");
+        };
+        editor.answers_from = tokio::time::Instant::now() + LONG;
+    }
+    daemon.controller.kick(&name("dan"));
+    sleep(std::time::Duration::from_millis(500)).await;
+    insta::assert_snapshot!(told(&mut events), @"
+    dan starting: its editor ended or stopped answering
+    dan [made-up] failed: a fault was asked for
+    ");
+    let codes: Vec<_> = daemon.report("dan").findings.iter().map(|own| own.code).collect();
+    assert_eq!(codes, ["made-up", "secret-missing"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -142,8 +215,9 @@ async fn a_failure_is_told_with_its_code_each_time_it_is_tried() {
     let host = Host::new();
     let words = "start the container".to_owned();
     lock(&host.world).refused.insert((name("dan"), words));
-    let daemon = host.daemon(config(DAN));
+    let daemon = host.daemon(config(""));
     let mut events = follow(&daemon);
+    daemon.configure(config(DAN));
     sleep(std::time::Duration::from_secs(2)).await;
     insta::assert_snapshot!(told(&mut events), @"
     dan starting: declared in the configuration
@@ -157,18 +231,6 @@ async fn a_failure_is_told_with_its_code_each_time_it_is_tried() {
     dan starting: it is tried again
     dan ready
     ");
-}
-
-/// As the kernel counts them for a run; the test plays inotify.
-fn kill(host: &Host, kills: u64) {
-    {
-        let mut world = host.world();
-        let Unit::Running(editor) = &mut world.place(&name("dan")).unit else {
-            panic!("dan does not run");
-        };
-        editor.oom = Some(Oom { kills, at_limit: kills });
-    }
-    tell(&host.world, &name("dan"));
 }
 
 fn trouble(daemon: &Daemon) -> Option<Trouble> {
@@ -186,13 +248,13 @@ async fn what_the_kernel_ends_is_told_once_and_said_for_a_day() {
     let mut events = follow(&daemon);
     sleep(LONG).await;
     told(&mut events);
-    kill(&host, 1);
+    kill(&host.world, &name("dan"), 1);
     sleep(LONG).await;
     assert_eq!(
         told(&mut events),
         "dan the kernel ended a process, because memory_limit was reached\n"
     );
-    kill(&host, 3);
+    kill(&host.world, &name("dan"), 3);
     sleep(LONG).await;
     assert_eq!(
         told(&mut events),
@@ -202,7 +264,7 @@ async fn what_the_kernel_ends_is_told_once_and_said_for_a_day() {
     daemon.restart("dan");
     sleep(LONG).await;
     told(&mut events);
-    kill(&host, 1);
+    kill(&host.world, &name("dan"), 1);
     sleep(LONG).await;
     assert_eq!(
         told(&mut events),
@@ -230,7 +292,7 @@ async fn what_the_kernel_ends_is_told_once_and_said_for_a_day() {
     let kills = Kills {
         at: run.cast_signed(),
         number: 1,
-        at_limit: true,
+        at_limit: Some(true),
     };
     daemon
         .controller
@@ -238,10 +300,31 @@ async fn what_the_kernel_ends_is_told_once_and_said_for_a_day() {
         .remember_oom(vec![(name("dan"), Noted::Ours(kills))]);
     sleep(LONG).await;
     assert_eq!(told(&mut events), "");
-    kill(&host, 2);
+    kill(&host.world, &name("dan"), 2);
     sleep(LONG).await;
     assert_eq!(
         told(&mut events),
         "dan the kernel ended a process, because memory_limit was reached\n"
     );
+}
+
+/// By the worker's next look the run was gone, and its counters with it.
+#[tokio::test(start_paused = true)]
+async fn a_kill_that_ends_the_run_is_told() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let daemon = host.daemon(config(DAN));
+    daemon.controller.events().remember_oom(Vec::new());
+    sleep(LONG).await;
+    let mut events = follow(&daemon);
+    kill(&host.world, &name("dan"), 1);
+    crash(&host.world, &name("dan"));
+    sleep(LONG).await;
+    insta::assert_snapshot!(told(&mut events), @"
+    dan the kernel ended a process, because memory_limit was reached
+    dan starting: its editor ended or stopped answering
+    dan ready
+    ");
 }

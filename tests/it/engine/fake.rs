@@ -237,7 +237,8 @@ impl Engine for FakeEngine {
             let mut world = lock(&self.world);
             (world.place(name).clone(), world.calls)
         };
-        let mut seen = sighting(&place, name, wanted);
+        let mut seen = sighting(&place, name, wanted, calls);
+        assert!(fault != Some(Fault::PanicsAfter), "a fault was asked for");
         if fault.is_some() {
             blind(&mut seen, calls);
         }
@@ -270,6 +271,10 @@ impl Engine for FakeEngine {
         let mounts = isize::from(matches!(step, Step::Mount(..) | Step::Unmount(_)));
         lock(&self.world).mounting(mounts);
         let fault = self.call().await;
+        if mounts > 0 {
+            let takes = lock(&self.world).mount_takes;
+            sleep(takes).await;
+        }
         lock(&self.world).mounting(-mounts);
         assert!(fault != Some(Fault::Panics), "a fault was asked for");
         let words = step.describe();
@@ -293,6 +298,7 @@ impl Engine for FakeEngine {
             _ => self.change(name, step),
         }
         self.or_dead().await;
+        assert!(fault != Some(Fault::PanicsAfter), "a fault was asked for");
         fault.map_or(Ok(()), |_| Err(error(&words)))
     }
 }

@@ -2,14 +2,18 @@
 //! fixed seed; one that fails is made as short as it gets before it is shown, and kept in `histories.seeds`, from which it
 //! is played first the next time.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use code_server_multi::api;
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Cases, FileFailurePersistence, RngAlgorithm, TestError, TestRng, TestRunner};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::TryRecvError;
 use tokio::time::sleep;
 
 use super::fake::world::{self, Fault};
-use super::host::{Host, LONG, config, is_root, name};
+use super::host::{Daemon, Host, LONG, config, is_root, name};
 
 /// Histories that failed once: committed with what mends them.
 const SEEDS: &str = "tests/it/engine/histories.seeds";
@@ -60,7 +64,8 @@ fn events() -> impl Strategy<Value = Event> {
         Just(Fault::Refused),
         Just(Fault::Late),
         Just(Fault::Hangs),
-        Just(Fault::Panics)
+        Just(Fault::Panics),
+        Just(Fault::PanicsAfter)
     ];
     prop_oneof![
         3 => (0..3_usize).prop_map(Event::Start),
@@ -96,7 +101,9 @@ async fn play(first: [Option<Settings>; 3], history: Vec<Event>) {
     let host = Host::new();
     let mut current = first;
     let mut daemon = host.daemon(config(&text(&current)));
+    let mut told = Told::by(&daemon);
     for event in history {
+        told.check();
         match event {
             Event::Start(own) if current[own].is_some() => daemon.start(NAMES[own]),
             Event::Stop(own) if current[own].is_some() => daemon.stop(NAMES[own]),
@@ -118,19 +125,70 @@ async fn play(first: [Option<Settings>; 3], history: Vec<Event>) {
             Event::Kill => {
                 daemon.kill();
                 daemon = host.daemon(config(&text(&current)));
+                told = Told::by(&daemon);
             }
             Event::PowerCut => {
                 daemon.kill();
                 host.world().lose_power();
                 daemon = host.daemon(config(&text(&current)));
+                told = Told::by(&daemon);
             }
             Event::Wait(milliseconds) => sleep(Duration::from_millis(milliseconds)).await,
         }
     }
     host.world().faults.clear();
     sleep(LONG).await;
+    told.check();
     daemon.assert_as_desired(&host).await;
     daemon.kill();
+}
+
+/// What one daemon tells: no state of a workspace twice in a row, and none that is wrong without its code.
+struct Told {
+    events: broadcast::Receiver<api::Event>,
+    last: BTreeMap<String, String>,
+}
+
+impl Told {
+    const STATES: [&str; 8] = [
+        "starting",
+        "ready",
+        "stopping",
+        "stopped",
+        "suspended",
+        "disabled",
+        "failed",
+        "blocked",
+    ];
+
+    fn by(daemon: &Daemon) -> Self {
+        Self {
+            events: daemon.controller.events().follow(),
+            last: BTreeMap::new(),
+        }
+    }
+
+    fn check(&mut self) {
+        loop {
+            let event = match self.events.try_recv() {
+                Ok(event) => event,
+                Err(TryRecvError::Empty) => return,
+                Err(error) => panic!("not all events were seen: {error}"),
+            };
+            let Some(workspace) = event.workspace.clone() else {
+                continue;
+            };
+            if event.kind == "removed" {
+                self.last.remove(&workspace);
+            }
+            if Self::STATES.contains(&event.kind.as_str()) {
+                let wrong = matches!(event.kind.as_str(), "failed" | "blocked");
+                assert_eq!(event.code.is_some(), wrong, "{event:?}");
+                let before = self.last.insert(workspace, event.kind.clone());
+                assert_ne!(before.as_ref(), Some(&event.kind), "told twice: {event:?}");
+            }
+        }
+    }
 }
 
 #[test]

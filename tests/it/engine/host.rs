@@ -9,20 +9,23 @@ use std::time::Duration;
 
 use code_server_multi::api::State;
 use code_server_multi::host::intents::Intents;
+use code_server_multi::host::systemd::Event;
 use code_server_multi::model::account::Account;
 use code_server_multi::model::config::{self, Config};
 use code_server_multi::model::desired::{Machine, Workspace};
 use code_server_multi::model::layout::Layout;
 use code_server_multi::model::names::{AccountName, WorkspaceName};
-use code_server_multi::model::unit::Live;
+use code_server_multi::model::unit::{self, Live};
 use code_server_multi::serve::reconcile::Controller;
+use code_server_multi::serve::triggers::follow;
 use code_server_multi::serve::worker::Report;
 use tempfile::TempDir;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::fake::FakeEngine;
-use super::fake::world::{Shared, Unit, World, lock};
+use super::fake::world::{Shared, Unit, World, account, image, lock};
 
 /// Long enough for every pause, deadline and retry to pass.
 pub const LONG: Duration = Duration::from_secs(900);
@@ -115,19 +118,16 @@ impl Host {
         self.world().follow(&controller);
         let own = controller.clone();
         tasks.spawn(async move { own.run_image().await });
-        let (own, end) = (controller.clone(), token.clone());
-        tasks.spawn(async move {
-            loop {
-                tokio::select! {
-                    () = end.cancelled() => return,
-                    () = own.resync() => {}
-                }
-                tokio::select! {
-                    () = end.cancelled() => return,
-                    () = tokio::time::sleep(Duration::from_secs(600)) => {}
-                }
-            }
-        });
+        let signals = self.world().signals.clone();
+        let connected = watch::Sender::new(false);
+        tasks.spawn(follow(
+            signals.subscribe(),
+            controller.clone(),
+            connected,
+            token.clone(),
+        ));
+        // The connection is there.
+        let _ = signals.send(Event::Resync);
         controller.begin();
         let daemon = Daemon {
             controller,
@@ -206,13 +206,22 @@ impl Daemon {
     }
 
     pub fn configure(&self, config: Config) {
-        let now = config
-            .workspaces
-            .iter()
-            .filter(|(_, own)| own.apply == config::Apply::Now);
-        lock(&self.world).excused.extend(now.map(|(name, _)| name.clone()));
         self.controller.configure(config);
         self.note_wishes();
+        let desired = self.controller.desired();
+        let mut world = lock(&self.world);
+        for (name, wanted) in &desired.workspaces {
+            let (_, spec) = unit::service(wanted, &account(name), &desired.machine, &image());
+            let differs = match &world.place(name).unit {
+                Unit::Running(editor) => editor.spec.as_ref() != Some(&spec),
+                Unit::Starting { .. } => true,
+                Unit::Absent | Unit::Stopping => false,
+            };
+            // It may be stopped only for what it was not started with.
+            if wanted.apply == config::Apply::Now && differs {
+                world.excused.insert(name.clone());
+            }
+        }
     }
 
     /// As by `kill -9`: whatever it was about to do, it no longer does.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use code_server_multi::api::State;
+use code_server_multi::host::systemd::Event;
 use tokio::time::{Instant, sleep};
 
 use super::fake::world::{Unit, World};
@@ -71,7 +72,8 @@ async fn looking_at_fifty_takes_no_longer_than_at_one() {
     assert!(begun.elapsed() < CALL * 4, "{:?}", begun.elapsed());
 }
 
-/// The gateway goes through all workspaces for each report that changed.
+/// The gateway goes through all workspaces for each report that changed. It changed with nearly every look: some counter of
+/// the kernel's does.
 #[tokio::test(start_paused = true)]
 async fn a_look_that_shows_nothing_new_tells_nobody() {
     if !is_root() {
@@ -267,5 +269,70 @@ async fn a_second_request_during_a_start_waits_for_its_end() {
         sleep(Duration::from_millis(1)).await;
     }
     assert_eq!(daemon.report("dan").state, State::Ready);
+    daemon.assert_as_desired(&host).await;
+}
+
+/// Each event of whatever unit began the ten minutes anew, so that on a busy host they never ended.
+#[tokio::test(start_paused = true)]
+async fn everything_is_looked_at_after_ten_minutes_whatever_else_happens() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let daemon = host.daemon(config(DAN));
+    until(&daemon, "dan", State::Ready).await;
+    sleep(SOON).await;
+    let before = host.world().calls;
+    for minute in 1..=11 {
+        let _ = host.world().signals.send(Event::Unit("cron.service".to_owned()));
+        sleep(Duration::from_secs(60)).await;
+        assert!(
+            minute > 9 || host.world().calls == before,
+            "looked at after {minute} minutes"
+        );
+    }
+    // The image, who is there, and dan.
+    assert_eq!(host.world().calls, before + 3);
+}
+
+/// Nobody looks at what could not be seen, and then everything is: systemd was away, and units of others came and went.
+#[tokio::test(start_paused = true)]
+async fn while_systemd_is_away_it_is_asked_every_five_seconds() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let daemon = host.daemon(config(DAN));
+    until(&daemon, "dan", State::Ready).await;
+    sleep(SOON).await;
+    let before = host.world().calls;
+    let _ = host.world().signals.send(Event::Lost);
+    sleep(Duration::from_secs(16)).await;
+    assert_eq!(host.world().calls, before + 3 * 3);
+}
+
+/// Mounting takes its time, and eight do it at once: whoever waited for his turn could not be stopped meanwhile.
+#[tokio::test(start_paused = true)]
+async fn who_queues_for_a_mount_can_be_stopped_at_once() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    host.world().mount_takes = Duration::from_secs(30);
+    let daemon = host.daemon(config(&many(20)));
+    sleep(SOON).await;
+    let world_has = |own: &str| {
+        let line = format!("{own}: mount");
+        host.world().log.iter().any(|own| own.starts_with(&line))
+    };
+    sleep(Duration::from_secs(31)).await;
+    // The second eight are at it; the last in the order of names waits.
+    let queued = "u9".to_owned();
+    assert!(!world_has(&queued), "all of them were mounted at once");
+    let asked = Instant::now();
+    daemon.stop(&queued);
+    until(&daemon, &queued, State::Stopped).await;
+    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    sleep(LONG).await;
     daemon.assert_as_desired(&host).await;
 }

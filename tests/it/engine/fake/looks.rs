@@ -3,6 +3,7 @@
 use code_server_multi::model::config::Limits;
 use code_server_multi::model::desired::Workspace;
 use code_server_multi::model::names::WorkspaceName;
+use code_server_multi::model::oom::Oom;
 use code_server_multi::model::plan::{Directories, Fact, Running, Service, Sighting};
 use code_server_multi::model::systemd::{UnitSpec, Value};
 use code_server_multi::model::unit::{self, Live, SpecHash};
@@ -10,7 +11,8 @@ use tokio::time::Instant;
 
 use super::world::{Editor, Place, Unit, account};
 
-pub fn sighting(place: &Place, name: &WorkspaceName, wanted: Option<&Workspace>) -> Sighting {
+/// `looks` is how often anybody looked: some counter of the kernel's is another one each time.
+pub fn sighting(place: &Place, name: &WorkspaceName, wanted: Option<&Workspace>, looks: u64) -> Sighting {
     let service = match &place.unit {
         Unit::Absent => Service::Absent,
         Unit::Starting { .. } => Service::Starting,
@@ -21,8 +23,10 @@ pub fn sighting(place: &Place, name: &WorkspaceName, wanted: Option<&Workspace>)
             frozen: editor.frozen,
             main_pid: Some(4711),
             started: Some(editor.job),
-            memory_bytes: None,
-            oom: editor.oom,
+            oom: Some(Oom {
+                kills: editor.kills,
+                at_limit: editor.kills + looks,
+            }),
         })),
     };
     let answers =
@@ -45,7 +49,7 @@ pub fn sighting(place: &Place, name: &WorkspaceName, wanted: Option<&Workspace>)
                 })
             },
         ),
-        files: Fact::Known(Vec::new()),
+        files: Fact::Known(place.files.clone()),
         rotated: Fact::Known(false),
     }
 }
@@ -96,7 +100,7 @@ pub fn editor(spec: &UnitSpec, job: u64) -> Editor {
             denied: denied.unwrap_or_default(),
         },
         frozen: false,
-        oom: None,
+        kills: 0,
         answers_from: Instant::now(),
         job,
     }

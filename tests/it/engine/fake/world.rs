@@ -5,11 +5,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
+use code_server_multi::host::systemd::Event;
 use code_server_multi::model::account::Account;
 use code_server_multi::model::names::{AccountName, ImageId, WorkspaceName};
 use code_server_multi::model::oom::Oom;
-use code_server_multi::model::unit::{Live, Mount, SpecHash};
+use code_server_multi::model::status::Trouble;
+use code_server_multi::model::unit::{self, Live, Mount, SpecHash};
 use code_server_multi::serve::reconcile::Controller;
+use tokio::sync::broadcast;
 use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 
@@ -24,8 +27,10 @@ pub enum Fault {
     Late,
     /// Nothing happens for as long as the call may take.
     Hangs,
-    /// Whoever calls for a workspace panics; of the other calls it is an error.
+    /// Whoever calls for a workspace panics before anything happens; of the other calls it is an error.
     Panics,
+    /// The same after it has happened.
+    PanicsAfter,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -44,7 +49,8 @@ pub struct Editor {
     pub spec: Option<SpecHash>,
     pub live: Live,
     pub frozen: bool,
-    pub oom: Option<Oom>,
+    /// Processes that the kernel ended.
+    pub kills: u64,
     pub answers_from: Instant,
     /// Which start it came from.
     pub job: u64,
@@ -59,6 +65,8 @@ pub struct Place {
     pub front: bool,
     /// Stays when everything else goes.
     pub home: bool,
+    /// What is wrong with the files that the configuration names.
+    pub files: Vec<Trouble>,
 }
 
 impl Place {
@@ -69,6 +77,7 @@ impl Place {
             leftovers: false,
             front: false,
             home: false,
+            files: Vec::new(),
         }
     }
 
@@ -100,11 +109,15 @@ pub struct World {
     pub most_starting: usize,
     mounting: isize,
     pub most_mounting: isize,
+    /// How long each mount takes.
+    pub mount_takes: Duration,
     /// Every start that was begun, and when.
     pub starts: Vec<(WorkspaceName, Instant)>,
     pub intents: PathBuf,
     pub jobs: u64,
-    kick: Option<Weak<Controller<FakeEngine>>>,
+    /// What systemd says; every daemon listens.
+    pub signals: broadcast::Sender<Event>,
+    controller: Option<Weak<Controller<FakeEngine>>>,
     tasks: TaskTracker,
 }
 
@@ -141,10 +154,12 @@ impl World {
             most_starting: 0,
             mounting: 0,
             most_mounting: 0,
+            mount_takes: Duration::ZERO,
             starts: Vec::new(),
             intents,
             jobs: 0,
-            kick: None,
+            signals: broadcast::channel(1024).0,
+            controller: None,
             tasks: TaskTracker::new(),
         }
     }
@@ -154,7 +169,7 @@ impl World {
     }
 
     pub fn follow(&mut self, controller: &Arc<Controller<FakeEngine>>) {
-        self.kick = Some(Arc::downgrade(controller));
+        self.controller = Some(Arc::downgrade(controller));
     }
 
     pub fn violated(&mut self, what: String) {
@@ -178,6 +193,7 @@ impl World {
         for place in self.places.values_mut() {
             *place = Place {
                 home: place.home,
+                files: place.files.clone(),
                 ..Place::new()
             };
         }
@@ -194,11 +210,30 @@ pub fn lock(world: &Shared) -> MutexGuard<'_, World> {
     world.lock().unwrap()
 }
 
-/// Tells whoever controls the world now that something happened to a unit.
+/// Tells whoever listens that something happened to a unit.
 pub fn tell(world: &Shared, name: &WorkspaceName) {
-    let controller = lock(world).kick.as_ref().and_then(Weak::upgrade);
+    // Nobody listening is no error.
+    let _ = lock(world).signals.send(Event::Unit(unit::service_name(name)));
+}
+
+/// The kernel ends a process of a workspace, and tells whoever controls the world now.
+pub fn kill(world: &Shared, name: &WorkspaceName, kills: u64) {
+    let (run, looks, controller) = {
+        let mut world = lock(world);
+        let Unit::Running(editor) = &mut world.place(name).unit else {
+            panic!("{name} does not run");
+        };
+        editor.kills = kills;
+        let run = editor.job;
+        let controller = world.controller.as_ref().and_then(Weak::upgrade);
+        (run, world.calls, controller)
+    };
+    let oom = Oom {
+        kills,
+        at_limit: kills + looks,
+    };
     if let Some(controller) = controller {
-        controller.kick(name);
+        controller.killed(name, run, oom);
     }
 }
 
