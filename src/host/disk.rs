@@ -67,7 +67,8 @@ pub async fn used(systemd: &Systemd, path: &str, workspace: &Workspace) -> Resul
             ("Nice", Value::I32(19)),
             ("IOSchedulingClass", Value::I32(IDLE)),
             ("MemoryMax", Value::U64(MEMORY)),
-            ("RuntimeMaxUSec", Value::U64(DEADLINE.as_secs() * 1_000_000)),
+            // For when there is no daemon any more: it gives up first, and says so.
+            ("RuntimeMaxUSec", Value::U64((DEADLINE.as_secs() + 5) * 1_000_000)),
             ("CollectMode", Value::Text("inactive-or-failed".to_owned())),
             ("ExecStart", Value::Execs(vec![exec(&du, arguments)])),
         ],

@@ -2,13 +2,21 @@
 //! right to the journal.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::unix::pipe::Receiver;
+use tokio::sync::oneshot;
 
 use crate::host::systemd::{Systemd, SystemdError, number};
 use crate::model::systemd::{UnitSpec, Value, exec};
+
+/// How long systemd may take to start journalctl.
+const START: Duration = Duration::from_secs(15);
+/// How long a reader may take for what there is.
+const LONGEST: Duration = Duration::from_secs(3600);
 
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
@@ -74,10 +82,14 @@ impl Query {
 /// An open log. When it is dropped the pipe breaks, which ends journalctl (it polls its output while it follows).
 pub struct Log {
     lines: tokio::io::Lines<BufReader<Receiver>>,
+    /// How journalctl ends; nothing of one that follows.
+    job: Option<Ending>,
 }
 
+type Ending = Pin<Box<dyn Future<Output = Result<(), SystemdError>> + Send>>;
+
 /// Opens the journal. journalctl is looked for on `path`.
-pub async fn open(systemd: &Systemd, path: &str, query: &Query) -> Result<Log, LogError> {
+pub async fn open(systemd: &Arc<Systemd>, path: &str, query: &Query) -> Result<Log, LogError> {
     let journalctl = find("journalctl", path).ok_or(LogError::NoJournalctl)?;
     let mut arguments: Vec<String> = ["--output=json", "--no-pager", "--quiet", "--all"]
         .map(str::to_owned)
@@ -91,6 +103,7 @@ pub async fn open(systemd: &Systemd, path: &str, query: &Query) -> Result<Log, L
         arguments.push("--follow".to_owned());
     }
     arguments.extend(query.matches.iter().cloned());
+    let kind = if query.follow { "exec" } else { "oneshot" };
     let spec = UnitSpec {
         name: format!("code-server-multi-logs-{}.service", number()),
         properties: vec![
@@ -98,7 +111,8 @@ pub async fn open(systemd: &Systemd, path: &str, query: &Query) -> Result<Log, L
                 "Description",
                 Value::Text(format!("code-server-multi log of {}", query.what)),
             ),
-            ("Type", Value::Text("exec".to_owned())),
+            // The job of a oneshot ends with its process and says how: a journal that can't be read is not an empty one.
+            ("Type", Value::Text(kind.to_owned())),
             ("DynamicUser", Value::Bool(true)),
             ("SupplementaryGroups", Value::Texts(vec!["systemd-journal".to_owned()])),
             ("PrivateNetwork", Value::Bool(true)),
@@ -110,25 +124,54 @@ pub async fn open(systemd: &Systemd, path: &str, query: &Query) -> Result<Log, L
     let (reader, writer) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|errno| LogError::Pipe(errno.into()))?;
     let reader = Receiver::from_owned_fd(reader).map_err(LogError::Pipe)?;
-    systemd
-        .start(
-            &spec,
-            vec![("StandardOutputFileDescriptor", writer)],
-            Duration::from_secs(15),
-        )
-        .await?;
-    Ok(Log {
-        lines: BufReader::new(reader).lines(),
-    })
+    let lines = BufReader::new(reader).lines();
+    let output = vec![("StandardOutputFileDescriptor", writer)];
+    if query.follow {
+        systemd.start(&spec, output, START).await?;
+        return Ok(Log { lines, job: None });
+    }
+    let (begun, has_begun) = oneshot::channel();
+    let systemd = systemd.clone();
+    let mut job: Ending = Box::pin(async move {
+        let job = systemd.begin(&spec, output).await?;
+        // Nobody who waits for it is no error.
+        let _ = begun.send(());
+        job.ended(LONGEST).await
+    });
+    tokio::select! {
+        ended = &mut job => {
+            ended?;
+            // Before anybody waited for it: what it printed is in the pipe.
+            job = Box::pin(std::future::ready(Ok(())));
+        }
+        _ = has_begun => {}
+    }
+    Ok(Log { lines, job: Some(job) })
 }
 
 impl Log {
-    /// The next entry; nothing at the end.
-    pub async fn next(&mut self) -> Option<Entry> {
+    /// The next entry; nothing at the end, unless journalctl failed.
+    pub async fn next(&mut self) -> Result<Option<Entry>, LogError> {
         loop {
-            let line = self.lines.next_line().await.ok()??;
+            let line = match &mut self.job {
+                // It is not over before all of it was read.
+                Some(job) => tokio::select! {
+                    ended = job => {
+                        self.job = Some(Box::pin(std::future::ready(ended)));
+                        self.lines.next_line().await
+                    }
+                    line = self.lines.next_line() => line,
+                },
+                None => self.lines.next_line().await,
+            };
+            let Some(line) = line.map_err(LogError::Pipe)? else {
+                if let Some(job) = self.job.take() {
+                    job.await?;
+                }
+                return Ok(None);
+            };
             if let Some(entry) = parse(&line) {
-                return Some(entry);
+                return Ok(Some(entry));
             }
         }
     }
@@ -185,6 +228,46 @@ mod tests {
     fn a_workspace_cannot_steer_the_terminal() {
         let line = r#"{"__REALTIME_TIMESTAMP":"5","SYSLOG_IDENTIFIER":"x","MESSAGE":"a\u001b[2Jb\tc\r"}"#;
         assert_eq!(parse(line).as_ref().map(Entry::message), Some("a\\u{1b}[2Jb\tc\\r"));
+    }
+
+    /// What journalctl printed before it ended as `ended`, and what a reader gets of it.
+    async fn read(printed: &str, ended: Result<(), SystemdError>) -> (usize, Result<(), LogError>) {
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        std::io::Write::write_all(&mut std::fs::File::from(writer), printed.as_bytes()).unwrap();
+        let mut log = Log {
+            lines: BufReader::new(Receiver::from_owned_fd(reader).unwrap()).lines(),
+            job: Some(Box::pin(std::future::ready(ended))),
+        };
+        let mut entries = 0;
+        loop {
+            match log.next().await {
+                Ok(Some(_)) => entries += 1,
+                Ok(None) => return (entries, Ok(())),
+                Err(error) => return (entries, Err(error)),
+            }
+        }
+    }
+
+    /// It looked like a journal in which nothing had happened.
+    #[tokio::test]
+    async fn a_journal_that_can_not_be_read_is_not_an_empty_one() {
+        let line = "{\"__REALTIME_TIMESTAMP\":\"5\",\"MESSAGE\":\"hi\"}\n";
+        for printed in [String::new(), line.repeat(3)] {
+            let lines = printed.lines().count();
+            let (entries, ended) = read(&printed, Ok(())).await;
+            assert!(ended.is_ok());
+            assert_eq!(entries, lines);
+            let failed = SystemdError::Job {
+                unit: "code-server-multi-logs-1.service".to_owned(),
+                result: "failed".to_owned(),
+            };
+            let (entries, ended) = read(&printed, Err(failed)).await;
+            assert!(
+                matches!(ended, Err(LogError::Systemd(SystemdError::Job { .. }))),
+                "{ended:?}"
+            );
+            assert_eq!(entries, lines, "what was read before is not lost");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! ADMIN API on `admin.sock`: every route on one screen, each with what the API's document (docs/openapi.json) says of it,
 //! and the caller's account checked by the kernel's word.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json, Router};
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi as _;
 use utoipa::openapi::OpenApi;
@@ -18,12 +19,15 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::{self, ProblemDetails};
+use crate::host::exec::ExecError;
 use crate::host::live::LiveEngine;
+use crate::host::logs::LogError;
+use crate::host::systemd::Chain;
 use crate::host::{Engine, accounts};
 use crate::model::auth;
 use crate::model::layout::ADMIN_GROUP;
 use crate::model::names::WorkspaceName;
-use crate::model::probe;
+use crate::model::{probe, unit};
 use crate::serve::admin::refusal::Refusal;
 use crate::serve::app::App;
 use crate::serve::events::Event;
@@ -154,7 +158,7 @@ async fn follow<E: Engine>(State(app): Shared<E>, Path(name): Path<String>) -> R
         }
         report.borrow_and_update();
         let status = app.workspace_status(&name)?;
-        Some((line(&status), (app, name, report, false)))
+        Some((Ok::<_, Infallible>(line(&status)), (app, name, report, false)))
     });
     Ok(ndjson(lines, token))
 }
@@ -324,21 +328,22 @@ async fn logs<E: Engine>(
     let name = known(&app, &name)?;
     let Query(query) = query?;
     let engine = host.ok_or(Refusal::NoRoute)?.engine;
-    let log = engine.log(&name, query.lines.min(100_000), query.follow).await?;
+    let unreadable = |error| Refusal::Log {
+        source: Box::new(error),
+        by_hand: format!("journalctl -u {}", unit::service_name(&name)),
+    };
+    let log = engine.log(&name, query.lines.min(100_000), query.follow).await;
     let token = app.token.clone();
-    let lines = stream::unfold(log, |mut log| async move {
-        let entry = log.next().await?;
+    let lines = stream::try_unfold(log.map_err(unreadable)?, |mut log| async move {
+        let Some(entry) = log.next().await? else {
+            return Ok(None);
+        };
         let at = jiff::Timestamp::from_microsecond(entry.at)
             .map(|at| at.to_string())
             .unwrap_or_default();
-        Some((
-            line(&api::LogLine {
-                at,
-                from: entry.get("SYSLOG_IDENTIFIER").unwrap_or_default().to_owned(),
-                message: entry.message().to_owned(),
-            }),
-            log,
-        ))
+        let from = entry.get("SYSLOG_IDENTIFIER").unwrap_or_default().to_owned();
+        let message = entry.message().to_owned();
+        Ok::<_, LogError>(Some((line(&api::LogLine { at, from, message }), log)))
     });
     Ok(ndjson(lines, token))
 }
@@ -368,8 +373,15 @@ async fn test<E: Engine>(
         });
     }
     let shell = |script: &str| vec!["sh".to_owned(), "-c".to_owned(), script.to_owned()];
-    let printed = exec::printed(&engine, workspace, shell(probe::SCRIPT), false, TEST).await?;
-    let terminal = exec::printed(&engine, workspace, shell(probe::TERMINAL), true, TEST).await?;
+    let work = async {
+        let printed = exec::printed(&engine, workspace, shell(probe::SCRIPT), false).await?;
+        let terminal = exec::printed(&engine, workspace, shell(probe::TERMINAL), true).await?;
+        Ok::<_, Refusal>((printed, terminal))
+    };
+    // Given up on, the line is closed, which ends the command.
+    let (printed, terminal) = tokio::time::timeout(TEST, work)
+        .await
+        .map_err(|_| ExecError::Deadline(TEST))??;
     let mut checks = probe::read(&printed);
     let mut terminal = probe::read(&terminal);
     if terminal.is_empty() {
@@ -408,9 +420,12 @@ fn line(value: &impl serde::Serialize) -> Bytes {
     Bytes::from(line)
 }
 
-/// Lines until their end, or the daemon's.
-fn ndjson(lines: impl futures_util::Stream<Item = Bytes> + Send + 'static, token: CancellationToken) -> Response {
-    let lines = lines.take_until(token.cancelled_owned());
-    let body = Body::from_stream(lines.map(Ok::<_, std::convert::Infallible>));
+/// Lines until their end, or the daemon's. An error cuts the answer off, which its reader can tell from an end.
+fn ndjson<Error: std::error::Error + Send + Sync + 'static>(
+    lines: impl futures_util::Stream<Item = Result<Bytes, Error>> + Send + 'static,
+    token: CancellationToken,
+) -> Response {
+    let lines = lines.inspect_err(|error| tracing::warn!(error = %Chain(error), "an answer was cut off"));
+    let body = Body::from_stream(lines.take_until(token.cancelled_owned()));
     ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
 }

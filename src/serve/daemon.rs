@@ -49,6 +49,7 @@ const SOCKETS: http::Bounds = http::Bounds {
     head_bytes: 16 * 1024,
     grace: GRACE,
     descriptors: false,
+    way_out: "the gateway alone uses it; `csm` talks to admin.sock",
 };
 
 #[derive(Debug, Clone)]
@@ -192,6 +193,7 @@ pub async fn run(options: DaemonOptions) -> Result<(), DaemonError> {
     let may_ask = tells("admin.sock", controller.clone(), admin::may_administer);
     let bounds = http::Bounds {
         descriptors: true,
+        way_out: "run csm as root, or have your account put into the group csm-admin",
         ..SOCKETS
     };
     let serving = http::serve(admin_socket, router, may_ask, bounds, token.clone());

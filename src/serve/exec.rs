@@ -2,11 +2,8 @@
 //! From then on the caller and the command's unit have each other, and the daemon neither. `csm test` runs its commands the
 //! same way, with the daemon as the caller.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
@@ -14,6 +11,7 @@ use axum::{Extension, Json};
 use rustix::fs::{AtFlags, FileType, OFlags, StatxFlags};
 use rustix::net::{AddressFamily, SocketType, sockopt};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::unix::pipe::Receiver;
 
 use crate::api;
 use crate::api::descriptors::{self, Carrier, Received, TooMany};
@@ -84,10 +82,21 @@ async fn enterable<E: Engine>(app: &App<E>, name: &WorkspaceName) -> Result<Work
         Fact::Known(Service::Running(_)) | Fact::Unknown(_) if report.state != api::State::Stopping => {
             Ok(workspace.clone())
         }
-        _ => Err(Refusal::NotReady {
+        service => Err(Refusal::NotReady {
             name: name.to_string(),
-            state: report.state.word(),
+            state: absence(&service, report.state).word(),
         }),
+    }
+}
+
+/// The state of a workspace in which no command can be run: by the fresh look, and where that leaves it open, by the report.
+fn absence(service: &Fact<Service>, reported: api::State) -> api::State {
+    use api::State::{Blocked, Disabled, Failed, Starting, Stopped, Stopping};
+    match service {
+        Fact::Known(Service::Starting) => Starting,
+        Fact::Known(Service::Running(_) | Service::Stopping) | Fact::Unknown(_) => Stopping,
+        Fact::Known(Service::Absent) if matches!(reported, Blocked | Disabled | Failed | Starting) => reported,
+        Fact::Known(Service::Absent) => Stopped,
     }
 }
 
@@ -178,14 +187,13 @@ fn is_line(socket: &OwnedFd) -> bool {
         && rustix::net::getpeername(socket).is_ok()
 }
 
-/// Runs a command of the daemon's own to its end; the answer is what it printed, at most [`PRINTED_MAX`]. Its exit code
-/// counts for nothing. With a terminal, that is what it prints to.
+/// Runs a command of the daemon's own to its end, for which the caller has a deadline; the answer is what it printed, at most
+/// [`PRINTED_MAX`]. Its exit code counts for nothing. With a terminal, that is what it prints to.
 pub async fn printed(
     engine: &LiveEngine,
     workspace: &Workspace,
     words: Vec<String>,
     terminal: bool,
-    deadline: Duration,
 ) -> Result<String, Refusal> {
     let made = |source| ExecError::Io {
         doing: "make a terminal or pipes",
@@ -202,25 +210,23 @@ pub async fn printed(
     };
     let terminal = described(&ends.streams, None);
     let command = Command::new(words, terminal, None)?;
-    let work = async {
-        let waiting = engine.start_command(workspace).await?;
-        tell(engine, waiting, &command, ends).await?;
-        // A terminal without anybody at its other end is an error, which here is the end.
-        let read = tokio::task::spawn_blocking(move || {
-            let mut text = Vec::new();
-            let _ = File::from(reader).take(PRINTED_MAX).read_to_end(&mut text);
-            text
-        });
-        let text = read.await.unwrap_or_default();
-        // The exit code, or nothing: then it is over as well.
-        let _ = line.read_u8().await;
-        Ok(String::from_utf8_lossy(&text).into_owned())
-    };
-    // Given up on, the line is closed, which ends the command.
-    tokio::time::timeout(deadline, work)
-        .await
-        .unwrap_or(Err(ExecError::Deadline(deadline)))
-        .map_err(Refusal::from)
+    let waiting = engine.start_command(workspace).await?;
+    tell(engine, waiting, &command, ends).await?;
+    let text = read(reader).await.map_err(made)?;
+    // The exit code, or nothing: then it is over as well.
+    let _ = line.read_u8().await;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Reads to the end, or [`PRINTED_MAX`]. Given up, it leaves nothing behind: no thread waits in it.
+async fn read(reader: OwnedFd) -> std::io::Result<Vec<u8>> {
+    rustix::io::ioctl_fionbio(&reader, true)?;
+    // Unchecked: a terminal is no pipe, but is read like one.
+    let mut reader = Receiver::from_owned_fd_unchecked(reader)?.take(PRINTED_MAX);
+    let mut text = Vec::new();
+    // A terminal without anybody at its other end is an error, which here is the end.
+    let _ = reader.read_to_end(&mut text).await;
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -245,6 +251,63 @@ mod tests {
         unlockpt(&master).unwrap();
         let slave = ioctl_tiocgptpeer(&master, flags).unwrap();
         (master, slave)
+    }
+
+    /// A thread waited in it for ever, also when the daemon ended.
+    #[test]
+    fn what_a_command_prints_is_waited_for_by_nobody_who_gave_up() {
+        let deadline = std::time::Duration::from_millis(50);
+        let runtime = || {
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap()
+        };
+        let (pipe, writer) = pipe();
+        let (master, slave) = terminal();
+        for silent in [pipe, master] {
+            let (ended, has_ended) = std::sync::mpsc::channel();
+            std::thread::spawn(move || {
+                let runtime = runtime();
+                let given_up = runtime.block_on(async { tokio::time::timeout(deadline, read(silent)).await.is_err() });
+                drop(runtime);
+                let _ = ended.send(given_up);
+            });
+            assert_eq!(has_ended.recv_timeout(std::time::Duration::from_secs(20)), Ok(true));
+        }
+        drop((writer, slave));
+    }
+
+    #[tokio::test]
+    async fn what_a_command_prints_is_read_to_its_end_or_to_the_most() {
+        let (reader, writer) = pipe();
+        rustix::io::write(&writer, b"hello").unwrap();
+        drop(writer);
+        assert_eq!(read(reader).await.unwrap(), b"hello");
+        let (master, slave) = terminal();
+        rustix::io::write(&slave, b"hello").unwrap();
+        drop(slave);
+        assert_eq!(read(master).await.unwrap(), b"hello");
+        let (reader, writer) = pipe();
+        let flood = std::thread::spawn(move || while rustix::io::write(&writer, &[b'x'; 4096]).is_ok() {});
+        assert_eq!(read(reader).await.unwrap().len() as u64, PRINTED_MAX);
+        flood.join().unwrap();
+    }
+
+    /// It said "the workspace dan is ready, not ready".
+    #[test]
+    fn who_can_not_enter_is_told_what_was_seen_just_now() {
+        use api::State::{Failed, Ready, Starting, Stopped, Stopping};
+        for (service, reported, told) in [
+            (Fact::Known(Service::Absent), Ready, Stopped),
+            (Fact::Known(Service::Absent), Stopping, Stopped),
+            (Fact::Known(Service::Absent), Failed, Failed),
+            (Fact::Known(Service::Starting), Ready, Starting),
+            (Fact::Known(Service::Stopping), Ready, Stopping),
+            (Fact::Unknown("lost".to_owned()), Stopping, Stopping),
+        ] {
+            assert_eq!(absence(&service, reported), told, "{service:?} {reported:?}");
+        }
     }
 
     #[test]

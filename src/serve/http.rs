@@ -39,6 +39,8 @@ pub struct Bounds {
     pub grace: Duration,
     /// Whether open descriptors that come with a request are kept for it, as the extension [`Received`].
     pub descriptors: bool,
+    /// What somebody can do who is refused.
+    pub way_out: &'static str,
 }
 
 /// Who is at the other end, by the kernel's word (SO_PEERCRED, unix(7)). Its process id is left out: that may be
@@ -67,7 +69,7 @@ pub async fn serve(
         } else {
             // A line for each call would be the caller's to choose.
             tracing::debug!(uid = peer.uid, "caller refused");
-            connections.spawn(refuse(stream, slot));
+            connections.spawn(refuse(stream, slot, bounds.way_out));
         }
     }
     // What nobody accepted yet stays in the queue of a socket that systemd holds, for the next one of us.
@@ -93,11 +95,11 @@ async fn accept(listener: &UnixListener, slots: &Arc<Semaphore>) -> (UnixStream,
 }
 
 /// Answers 403 to whatever is asked for.
-async fn refuse(mut stream: UnixStream, _slot: Option<OwnedSemaphorePermit>) {
+async fn refuse(mut stream: UnixStream, _slot: Option<OwnedSemaphorePermit>, way_out: &str) {
     let answer = async {
         // An answer that comes before the question is a breach of protocol to its client.
         stream.read_exact(&mut [0]).await?;
-        stream.write_all(&refusal()).await?;
+        stream.write_all(&refusal(way_out)).await?;
         stream.shutdown().await?;
         tokio::io::copy(&mut stream.take(REFUSED_BYTES), &mut tokio::io::sink()).await
     };
@@ -105,13 +107,13 @@ async fn refuse(mut stream: UnixStream, _slot: Option<OwnedSemaphorePermit>) {
     let _ = tokio::time::timeout(REFUSAL, answer).await;
 }
 
-fn refusal() -> Vec<u8> {
+fn refusal(way_out: &str) -> Vec<u8> {
     let problem = ProblemDetails {
         code: "not-permitted".to_owned(),
         title: "refused".to_owned(),
         status: 403,
         detail: "this socket is not for your account".to_owned(),
-        remediation: "run csm as root, or have your account put into the group csm-admin".to_owned(),
+        remediation: way_out.to_owned(),
         problems: Vec::new(),
     };
     let body = serde_json::to_string(&problem).unwrap_or_default();
@@ -172,6 +174,7 @@ mod tests {
             head_bytes: 16 * 1024,
             grace: Duration::from_secs(5),
             descriptors: false,
+            way_out: "ask somebody else",
         };
         let router = Router::new().fallback(|| async { "let in" });
         let token = CancellationToken::new();
@@ -209,6 +212,7 @@ mod tests {
             assert!(head.contains("content-type: application/problem+json"), "{head}");
             let problem: ProblemDetails = serde_json::from_str(body).unwrap();
             assert_eq!((problem.code.as_str(), problem.status), ("not-permitted", 403));
+            assert_eq!(problem.remediation, "ask somebody else");
         }
     }
 }

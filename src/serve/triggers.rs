@@ -90,7 +90,7 @@ pub async fn remember_kills(
     let mut noted = Vec::new();
     let read = async {
         let mut log = engine.journal(&past::oom_query()).await?;
-        while let Some(entry) = log.next().await {
+        while let Some(entry) = log.next().await? {
             noted.extend(past::oom_of_entry(&entry));
         }
         Ok::<_, LogError>(())

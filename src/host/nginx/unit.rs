@@ -41,7 +41,7 @@ impl Reloader for Arc<Systemd> {
         let read = async {
             let mut log = logs::open(self, &path, &Query::of_unit(unit, 20, false)).await.ok()?;
             let mut last = None;
-            while let Some(entry) = log.next().await {
+            while let Ok(Some(entry)) = log.next().await {
                 if let Some((_, said)) = entry.message().split_once("[emerg]") {
                     let said = said.split_once(": ").map_or(said, |(_, said)| said);
                     last = Some(said.trim().to_owned());

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use crate::api;
 use crate::host::Engine;
 use crate::host::live::LiveEngine;
-use crate::host::logs::{self, Log};
+use crate::host::logs::{self, Log, LogError};
 use crate::host::systemd::Chain;
 use crate::model::names::WorkspaceName;
 use crate::serve::admin::refusal::Refusal;
@@ -24,7 +24,7 @@ use crate::serve::events::past::{self, DAEMON, GATEWAY};
 
 /// A reader that wants more asks again.
 const EVENTS_MAX: u32 = 10_000;
-/// The journal is given up when it says nothing for so long: what happens from now on is worth more.
+/// Who follows doesn't wait for a journal that says nothing for so long: what happens from now on is worth more.
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// What happened and, if `follow`, what happens from now on, one JSON object a line.
@@ -65,10 +65,14 @@ pub async fn events<E: Engine>(
         since: since.map(jiff::Timestamp::as_microsecond),
         ..past::query(&[DAEMON, GATEWAY], reader.name.as_ref())
     };
-    reader.past = Some(reader.engine.journal(&query).await?);
-    let lines = stream::unfold(reader, |mut reader| async move {
+    let past = reader.engine.journal(&query).await;
+    reader.past = Some(past.map_err(|error| Refusal::Log {
+        source: Box::new(error),
+        by_hand: format!("journalctl MESSAGE_ID={}", past::MESSAGE_ID),
+    })?);
+    let lines = stream::try_unfold(reader, |mut reader| async move {
         let event = reader.next().await?;
-        Some((line(&event), reader))
+        Ok::<_, LogError>(event.map(|event| (line(&event), reader)))
     });
     Ok(ndjson(lines, app.token.clone()))
 }
@@ -86,18 +90,38 @@ struct Reader {
 }
 
 impl Reader {
-    async fn next(&mut self) -> Option<api::Event> {
+    async fn next(&mut self) -> Result<Option<api::Event>, LogError> {
         while let Some(past) = &mut self.past {
-            let Ok(Some(entry)) = timeout(SILENCE, past.next()).await else {
+            let entry = if self.own.is_none() {
+                past.next().await?
+            } else {
+                match timeout(SILENCE, past.next()).await {
+                    Ok(Ok(entry)) => entry,
+                    Ok(Err(error)) => {
+                        tracing::warn!(error = %Chain(&error), "earlier events are not told to who follows");
+                        None
+                    }
+                    Err(_) => {
+                        tracing::warn!("earlier events are not told to who follows: the journal says nothing");
+                        None
+                    }
+                }
+            };
+            let Some(entry) = entry else {
                 self.past = None;
                 self.follow_gateway().await;
                 break;
             };
             if let Some(event) = past::of_entry(&entry) {
                 self.seen.insert(event.id.clone());
-                return Some(event);
+                return Ok(Some(event));
             }
         }
+        Ok(self.told().await)
+    }
+
+    /// The next of what is told from now on.
+    async fn told(&mut self) -> Option<api::Event> {
         loop {
             let gateway = async {
                 match &mut self.gateway {
@@ -108,10 +132,12 @@ impl Reader {
             let event = tokio::select! {
                 told = self.own.as_mut()?.recv() => match told {
                     Ok(event) => Some(event),
-                    Err(broadcast::error::RecvError::Lagged(_)) => None,
-                    Err(broadcast::error::RecvError::Closed) => return None,
+                    // Who was too slow asks the journal for what is missing, from the last one on.
+                    Err(broadcast::error::RecvError::Lagged(_) | broadcast::error::RecvError::Closed) => return None,
                 },
                 entry = gateway => {
+                    // Its end is none of those that follow; without it the daemon's own go on.
+                    let entry = entry.ok().flatten();
                     if entry.is_none() {
                         self.gateway = None;
                     }

@@ -48,7 +48,7 @@ pub enum Refusal {
     #[error("the daemon's own files can't be written")]
     File(#[from] FileError),
     #[error("the log can't be read")]
-    Log(#[from] LogError),
+    Log { source: Box<LogError>, by_hand: String },
     #[error("the workspace {0} is suspended: its unit is frozen, and so would be the command")]
     Suspended(String),
     #[error("such a command can't be run")]
@@ -126,11 +126,11 @@ impl IntoResponse for Refusal {
                 "failed",
                 "make room in /var/lib/code-server-multi or make it writable; nothing was changed".to_owned(),
             ),
-            Self::Log(_) => (
+            Self::Log { by_hand, .. } => (
                 503,
                 "log-unreadable",
                 "failed",
-                "`journalctl -u csm-NAME` as root shows the same".to_owned(),
+                format!("`{by_hand}` as root shows the same"),
             ),
             Self::Suspended(name) => (
                 409,
@@ -138,7 +138,7 @@ impl IntoResponse for Refusal {
                 "refused",
                 format!("`systemctl thaw csm-{name}.service`"),
             ),
-            Self::Command(_) => (422, "exec-command", "refused", "name another".to_owned()),
+            Self::Command(problem) => (422, "exec-command", "refused", way_out(*problem).to_owned()),
             Self::Descriptors(_) => (
                 422,
                 "exec-descriptors",
@@ -187,6 +187,17 @@ impl IntoResponse for Refusal {
             Json(details),
         )
             .into_response()
+    }
+}
+
+/// What to ask for in place of a command that can't be run.
+fn way_out(problem: CommandProblem) -> &'static str {
+    match problem {
+        CommandProblem::Nul => "leave the NUL byte out; what has one goes through standard input",
+        CommandProblem::Long => "put it into a file in the workspace, or through standard input",
+        CommandProblem::Empty => "name a program, as in `csm exec dan -- ls`",
+        CommandProblem::Directory => "write it from the root, as in /home/coder/project",
+        CommandProblem::Term => "set TERM to a name that terminfo(5) has, as in xterm-256color",
     }
 }
 

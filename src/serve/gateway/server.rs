@@ -21,6 +21,7 @@ pub async fn run(gateway: &Arc<Gateway>, listener: UnixListener, shutdown: &Canc
         head_bytes: HEAD_MAX,
         grace: gateway.bounds.grace,
         descriptors: false,
+        way_out: "",
     };
     // The socket's mode lets in nginx's group alone; under which account nginx runs is the host's business.
     http::serve(listener, router(gateway.clone()), |_| true, bounds, shutdown.clone()).await;

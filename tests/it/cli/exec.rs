@@ -56,6 +56,7 @@ fn stage(play: impl Fn(Exec, UnixStream, Streams) + Send + Sync + 'static) -> St
             head_bytes: 16 * 1024,
             grace: Duration::from_secs(1),
             descriptors: true,
+            way_out: "",
         };
         let routes = Router::new().route("/v1/workspaces/dan/exec", post(answer));
         runtime.block_on(async {
