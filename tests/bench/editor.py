@@ -3,8 +3,7 @@
 import json
 import statistics
 
-from playwright.sync_api import expect
-
+from lab import workbench
 from lab.browser import Browser
 
 SETTINGS = "/home/coder/.local/share/code-server/User/settings.json"
@@ -79,20 +78,14 @@ def one_tab(place, browser, settings, working):
     context = browser.visitor()
     try:
         page = context.new_page()
-        page.goto(browser.url("dan"))
-        page.get_by_label("Password").fill(product.passwords["dan"])
-        page.get_by_role("button", name="Sign in").click()
-        page.locator(".monaco-workbench .activitybar").wait_for(timeout=60_000)
+        workbench.go(page, browser.url("dan"))
+        workbench.sign_in(page, product.passwords["dan"])
+        workbench.see_workbench(page)
         page.locator(".explorer-folders-view").wait_for(timeout=60_000)
         if working:
             page.get_by_role("treeitem", name="main.js").dblclick()
             page.locator(".monaco-editor .view-line").first.wait_for()
-            page.keyboard.press("F1")
-            field = page.locator(".quick-input-widget input[type=text]")
-            expect(field).to_be_visible()
-            field.fill(">Terminal: Create New Terminal")
-            page.locator(".quick-input-list .monaco-list-row", has_text="Create New Terminal").first.wait_for()
-            page.keyboard.press("Enter")
+            workbench.run_action(page, "Terminal: Create New Terminal")
             page.locator(".terminal-wrapper .xterm-screen").last.wait_for()
         page.wait_for_timeout(OPEN * 1000)
         found = {}
