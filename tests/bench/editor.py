@@ -81,7 +81,6 @@ def one_tab(place, browser, settings, working):
         workbench.go(page, browser.url("dan"))
         workbench.sign_in(page, product.passwords["dan"])
         workbench.see_workbench(page)
-        page.locator(".explorer-folders-view").wait_for(timeout=60_000)
         if working:
             page.get_by_role("treeitem", name="main.js").dblclick()
             page.locator(".monaco-editor .view-line").first.wait_for()
