@@ -227,9 +227,11 @@ fn report(screen: &Screen, action: Action, name: &WorkspaceName, end: &End, seco
 fn missed(status: &WorkspaceStatus, look: Look) -> String {
     let found: String = status.findings.iter().map(|one| finding(one, "  ")).collect();
     let next = match status.state {
+        // Nobody tells the daemon of a thaw: it looks when it is asked.
         State::Suspended => format!(
-            "Hint: its unit is frozen; let it go on: systemctl thaw {}\n",
-            printable(&status.unit)
+            "Hint: its unit is frozen: systemctl thaw {}, then csm start {}\n",
+            printable(&status.unit),
+            printable(&status.name)
         ),
         State::Disabled => {
             "Hint: set enabled = true in its table of the configuration, then run: csm reload\n".to_owned()
@@ -391,7 +393,7 @@ mod tests {
         };
         assert_eq!(
             missed(&status, look),
-            "csm: dan is suspended\nHint: its unit is frozen; let it go on: systemctl thaw csm-dan.service\n"
+            "csm: dan is suspended\nHint: its unit is frozen: systemctl thaw csm-dan.service, then csm start dan\n"
         );
     }
 
