@@ -176,7 +176,7 @@ async fn start<E: Engine>(
     Path(name): Path<String>,
 ) -> Result<Json<api::WorkspaceStatus>, Refusal> {
     let name = asked(&app, &name, peer, "start")?;
-    app.controller.intend(&name, true, &by("csm start", peer))?;
+    app.controller.intend(&name, true, &by("csm start", peer)).await?;
     status_of(&app, &name)
 }
 
@@ -193,7 +193,7 @@ async fn stop<E: Engine>(
     Path(name): Path<String>,
 ) -> Result<Json<api::WorkspaceStatus>, Refusal> {
     let name = asked(&app, &name, peer, "stop")?;
-    app.controller.intend(&name, false, &by("csm stop", peer))?;
+    app.controller.intend(&name, false, &by("csm stop", peer)).await?;
     status_of(&app, &name)
 }
 
@@ -213,7 +213,7 @@ async fn restart<E: Engine>(
     if let Some(trouble) = app.controller.obstacles(&name).await.into_iter().next() {
         return Err(Refusal::WouldNotStart(Box::new(trouble)));
     }
-    app.controller.restart(&name, &by("csm restart", peer))?;
+    app.controller.restart(&name, &by("csm restart", peer)).await?;
     status_of(&app, &name)
 }
 
@@ -285,7 +285,7 @@ async fn set_password<E: Engine>(
         });
     }
     auth::check_string(&body.argon2).map_err(|error| Refusal::PasswordString(error.to_string()))?;
-    app.keeper.set(&name, &body.argon2)?;
+    app.keeper.set(&name, body.argon2).await?;
     password_changed(&app, name, by("csm password", peer));
     Ok(StatusCode::NO_CONTENT)
 }
@@ -301,7 +301,7 @@ async fn forget_password<E: Engine>(
     Path(name): Path<String>,
 ) -> Result<StatusCode, Refusal> {
     let name = known(&app, &name)?;
-    app.keeper.forget(&name)?;
+    app.keeper.forget(&name).await?;
     password_changed(&app, name, by("csm password --remove", peer));
     Ok(StatusCode::NO_CONTENT)
 }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use blake2::digest::{KeyInit as _, Mac as _};
@@ -23,6 +23,7 @@ use crate::model::config::Config;
 use crate::model::names::{Secret, WorkspaceName};
 use crate::model::status::Trouble;
 use crate::serve::triggers::RESYNC;
+use crate::serve::vital::ended;
 
 /// More than anybody types; whatever is larger was named by mistake.
 const MOST: u64 = 4096;
@@ -50,6 +51,8 @@ pub struct Keeper {
     watch: Arc<Watch>,
     /// Strings by workspace and by a keyed hash of the file's content, so that an unchanged file isn't hashed again.
     known: Mutex<BTreeMap<WorkspaceName, ([u8; 16], String)>>,
+    /// Held by who changes what is stored.
+    storing: Mutex<()>,
     current: watch::Sender<Passwords>,
     read: AtomicBool,
     pub again: Notify,
@@ -77,6 +80,7 @@ impl Keeper {
             key,
             watch,
             known: Mutex::default(),
+            storing: Mutex::default(),
             current,
             read: AtomicBool::new(false),
             again: Notify::new(),
@@ -93,16 +97,30 @@ impl Keeper {
     }
 
     /// Keeps the string that `csm password` made. One trailing newline and the like are its own business.
-    pub fn set(&self, name: &WorkspaceName, string: &str) -> Result<(), FileError> {
-        files::write_whole(&self.stored(name), string.as_bytes(), Access::root(0o600))?;
-        self.again.notify_one();
-        Ok(())
+    pub async fn set(self: &Arc<Self>, name: &WorkspaceName, string: String) -> Result<(), FileError> {
+        let write = move |path: &Path| files::write_whole(path, string.as_bytes(), Access::root(0o600));
+        self.store(name, write).await
     }
 
-    pub fn forget(&self, name: &WorkspaceName) -> Result<(), FileError> {
-        files::remove(&self.stored(name))?;
-        self.again.notify_one();
-        Ok(())
+    pub async fn forget(self: &Arc<Self>, name: &WorkspaceName) -> Result<(), FileError> {
+        self.store(name, files::remove).await
+    }
+
+    /// Changes what is stored, in a thread that waits for the disk. To the end, also when the caller is gone meanwhile.
+    async fn store(
+        self: &Arc<Self>,
+        name: &WorkspaceName,
+        change: impl FnOnce(&Path) -> Result<(), FileError> + Send + 'static,
+    ) -> Result<(), FileError> {
+        let (own, path) = (self.clone(), self.stored(name));
+        let change = move || {
+            // One after the other.
+            let _turn = own.storing.lock().unwrap_or_else(PoisonError::into_inner);
+            let changed = change(&path);
+            own.again.notify_one();
+            changed
+        };
+        ended(tokio::task::spawn_blocking(change)).await
     }
 
     fn stored(&self, name: &WorkspaceName) -> PathBuf {
@@ -254,7 +272,7 @@ impl Keeper {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<WorkspaceName, ([u8; 16], String)>> {
-        self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -22,6 +22,7 @@ use crate::model::status::Trouble;
 use crate::serve::events::Events;
 use crate::serve::failpoint;
 use crate::serve::turns::Turns;
+use crate::serve::vital::ended;
 use crate::serve::worker::{Context, Handle, Report, Worker};
 
 /// What became of the image.
@@ -44,6 +45,8 @@ pub struct Controller<E> {
     engine: Arc<E>,
     intents: Intents,
     wishes: Mutex<Wishes>,
+    /// Held by who writes an intent.
+    writing: Semaphore,
     desired: watch::Sender<Arc<Desired>>,
     image: watch::Sender<Fact<Option<ImageId>>>,
     image_report: watch::Sender<ImageReport>,
@@ -79,6 +82,7 @@ impl<E: Engine> Controller<E> {
                 machine,
                 intents: known,
             }),
+            writing: Semaphore::new(1),
             desired: watch::channel(first).0,
             image: watch::channel(unseen.clone()).0,
             image_report: watch::channel(ImageReport {
@@ -188,41 +192,49 @@ impl<E: Engine> Controller<E> {
 
     /// Writes an intent and acts on it. Answers when it is on disk, before it is carried out; what could not be written is
     /// not carried out.
-    pub fn intend(&self, name: &WorkspaceName, running: bool, why: &str) -> Result<(), IntentError> {
-        self.record(name, running, why, None)?;
-        self.ask(name);
-        Ok(())
+    pub async fn intend(self: &Arc<Self>, name: &WorkspaceName, running: bool, why: &str) -> Result<(), IntentError> {
+        let intent = by_admin(running, why, None);
+        self.ask(name, intent, false).await
     }
 
-    fn record(
-        &self,
-        name: &WorkspaceName,
-        running: bool,
-        why: &str,
-        restart_of: Option<u64>,
-    ) -> Result<(), IntentError> {
-        {
-            let mut wishes = self.lock();
-            let intent = Intent {
-                running,
-                by: IntentBy::Admin,
-                why: why.to_owned(),
-                at: Some(jiff::Timestamp::now().to_string()),
-                restart_of,
-            };
-            let same = |own: &Intent| own.running == running && (own.restart_of == restart_of || restart_of.is_none());
-            if !wishes.intents.get(name).is_some_and(same) {
-                self.intents.write(name, &intent)?;
-                wishes.intents.insert(name.clone(), intent);
-            }
+    /// Writes an intent down and has it carried out. To the end, also when the caller is gone meanwhile: what is on disk and
+    /// nobody acts on would be acted on by the next daemon.
+    async fn ask(self: &Arc<Self>, name: &WorkspaceName, intent: Intent, restarts: bool) -> Result<(), IntentError> {
+        let (own, name) = (self.clone(), name.clone());
+        let asked = self.tasks.spawn(async move {
+            own.record(&name, intent).await?;
+            failpoint::boundary();
+            own.carry_out(&name, restarts);
+            Ok(())
+        });
+        ended(asked).await
+    }
+
+    async fn record(&self, name: &WorkspaceName, intent: Intent) -> Result<(), IntentError> {
+        // One after the other, so that on disk is what was wanted last. Never closed, so that there always is a permit.
+        let _turn = self.writing.acquire().await;
+        let same = |own: &Intent| {
+            own.running == intent.running && (own.restart_of == intent.restart_of || intent.restart_of.is_none())
+        };
+        if self.lock().intents.get(name).is_some_and(same) {
+            return Ok(());
         }
-        failpoint::boundary();
+        let (intents, own_name, own_intent) = (self.intents.clone(), name.clone(), intent.clone());
+        // It waits for the disk.
+        ended(tokio::task::spawn_blocking(move || {
+            intents.write(&own_name, &own_intent)
+        }))
+        .await?;
+        self.lock().intents.insert(name.clone(), intent);
         Ok(())
     }
 
     /// Has what was recorded carried out.
-    fn ask(&self, name: &WorkspaceName) {
+    fn carry_out(&self, name: &WorkspaceName, restarts: bool) {
         if let Some(handle) = self.workers().get(name) {
+            if restarts {
+                handle.restart.store(true, Ordering::SeqCst);
+            }
             handle.asked.fetch_add(1, Ordering::SeqCst);
         }
         self.rebuild();
@@ -241,15 +253,10 @@ impl<E: Engine> Controller<E> {
 
     /// Stops and starts a workspace that runs; one that doesn't is started. Which run has to end is on disk before
     /// anything is done, so that a daemon that is killed meanwhile does not forget it.
-    pub fn restart(&self, name: &WorkspaceName, why: &str) -> Result<(), IntentError> {
+    pub async fn restart(self: &Arc<Self>, name: &WorkspaceName, why: &str) -> Result<(), IntentError> {
         let report = self.report(name);
         let run = report.and_then(|report| report.borrow().running.as_ref()?.started);
-        self.record(name, true, why, run)?;
-        if let Some(handle) = self.workers().get(name) {
-            handle.restart.store(true, Ordering::SeqCst);
-        }
-        self.ask(name);
-        Ok(())
+        self.ask(name, by_admin(true, why, run), true).await
     }
 
     /// The kernel ended processes of a workspace: these are the counters of that run.
@@ -439,5 +446,15 @@ impl<E: Engine> Controller<E> {
 
     fn workers(&self) -> std::sync::MutexGuard<'_, BTreeMap<WorkspaceName, Handle>> {
         self.workers.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+fn by_admin(running: bool, why: &str, restart_of: Option<u64>) -> Intent {
+    Intent {
+        running,
+        by: IntentBy::Admin,
+        why: why.to_owned(),
+        at: Some(jiff::Timestamp::now().to_string()),
+        restart_of,
     }
 }

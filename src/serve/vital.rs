@@ -5,6 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock};
 
 use futures_util::FutureExt as _;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -41,6 +42,14 @@ impl Vital {
     /// The part that panicked.
     pub fn panicked(&self) -> Option<&'static str> {
         self.panicked.get().copied()
+    }
+}
+
+/// What a task comes to, when nobody cancels it. Its panic is its caller's.
+pub async fn ended<T>(task: JoinHandle<T>) -> T {
+    match task.await {
+        Ok(ended) => ended,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 

@@ -40,19 +40,19 @@ async fn each_change_is_told_once_and_with_its_reason() {
     dan ready
     ");
 
-    daemon.stop("dan");
+    daemon.stop("dan").await;
     sleep(LONG).await;
     insta::assert_snapshot!(told(&mut events), @"
     dan stopping: csm stop
     dan stopped: csm stop
     ");
-    daemon.start("dan");
+    daemon.start("dan").await;
     sleep(LONG).await;
     insta::assert_snapshot!(told(&mut events), @"
     dan starting: csm start
     dan ready
     ");
-    daemon.restart("dan");
+    daemon.restart("dan").await;
     sleep(LONG).await;
     insta::assert_snapshot!(told(&mut events), @"
     dan stopping: csm restart
@@ -115,7 +115,7 @@ async fn a_new_daemon_does_not_tell_again_what_it_finds() {
     let sections = "[workspaces.dan]\n[workspaces.alice]\n[workspaces.sam]\nenabled = false\n";
     let daemon = host.daemon(config(sections));
     sleep(LONG).await;
-    daemon.stop("alice");
+    daemon.stop("alice").await;
     sleep(LONG).await;
     daemon.kill();
     let daemon = host.daemon(config(sections));
@@ -133,8 +133,8 @@ async fn a_new_daemon_does_not_tell_again_what_it_finds() {
     dan starting: it should run, and did not when the daemon started
     dan ready
     ");
-    daemon.stop("dan");
-    daemon.start("alice");
+    daemon.stop("dan").await;
+    daemon.start("alice").await;
     sleep(LONG).await;
     insta::assert_snapshot!(told(&mut events), @"
     dan stopping: csm stop
@@ -261,7 +261,7 @@ async fn what_the_kernel_ends_is_told_once_and_said_for_a_day() {
         "dan the kernel ended 2 processes, because memory_limit was reached\n"
     );
     // Another run counts from the start, and what is said goes on.
-    daemon.restart("dan");
+    daemon.restart("dan").await;
     sleep(LONG).await;
     told(&mut events);
     kill(&host.world, &name("dan"), 1);

@@ -20,12 +20,12 @@ async fn story(number: u64, fault: Fault) -> u64 {
     host.world().faults.insert(number, fault);
     let daemon = host.daemon(config(BEFORE));
     sleep(Duration::from_secs(10)).await;
-    daemon.stop("alice");
+    daemon.stop("alice").await;
     sleep(Duration::from_secs(1)).await;
     daemon.configure(config(AFTER));
     sleep(Duration::from_secs(5)).await;
-    daemon.restart("dan");
-    daemon.start("alice");
+    daemon.restart("dan").await;
+    daemon.start("alice").await;
     sleep(LONG).await;
     // One that never comes stays, and keeps nothing from being as desired.
     assert_eq!(
@@ -86,7 +86,7 @@ async fn a_worker_that_panics_is_counted_and_shown_and_nobody_else_notices() {
     let daemon = host.daemon(config("[workspaces.dan]\n[workspaces.alice]\n"));
     sleep(LONG).await;
     let starts = host.world().starts.len();
-    daemon.stop("dan");
+    daemon.stop("dan").await;
     // Its next two calls: the look, and the look after the pause of a second.
     {
         let mut world = host.world();
@@ -130,7 +130,7 @@ async fn a_stop_that_fails_is_not_repeated_without_a_pause() {
     let daemon = host.daemon(config(BEFORE));
     sleep(LONG).await;
     let rule = refuse(&host, "stop the container");
-    daemon.stop("dan");
+    daemon.stop("dan").await;
     sleep(Duration::from_secs(20)).await;
     // At 0, 1, 3, 7 and 15 s.
     assert_eq!(
@@ -156,7 +156,7 @@ async fn a_restart_is_not_forgotten_when_its_stop_fails() {
     sleep(LONG).await;
     let rule = refuse(&host, "stop the container");
     let before = host.world().starts.len();
-    daemon.restart("dan");
+    daemon.restart("dan").await;
     sleep(Duration::from_secs(5)).await;
     host.world().refused.remove(&rule);
     sleep(LONG).await;
@@ -181,7 +181,7 @@ async fn a_restart_is_not_forgotten_when_the_service_can_not_be_seen() {
             .extend((calls + 1..calls + 9).map(|call| (call, Fault::Refused)));
     }
     let before = host.world().starts.len();
-    daemon.restart("dan");
+    daemon.restart("dan").await;
     sleep(LONG).await;
     assert_eq!(host.world().starts.len(), before + 1);
     daemon.assert_as_desired(&host).await;
@@ -197,11 +197,55 @@ async fn a_restart_that_can_not_be_written_down_is_not_carried_out() {
     let daemon = host.daemon(config(BEFORE));
     sleep(LONG).await;
     std::fs::remove_dir_all(host.directory.path().join("intent")).unwrap();
-    daemon.controller.restart(&name("dan"), "csm restart").unwrap_err();
+    let asked = daemon.controller.restart(&name("dan"), "csm restart").await;
+    asked.unwrap_err();
     daemon.controller.kick(&name("dan"));
     sleep(LONG).await;
     assert_eq!(times(&host, "dan: stop the container"), 0);
     assert_eq!(daemon.report("dan").state, State::Ready);
+}
+
+/// Writing waits for the disk in a thread; what was asked for last is what is on disk and what comes about.
+#[tokio::test(start_paused = true)]
+async fn requests_at_the_same_time_are_written_down_one_after_the_other() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let daemon = host.daemon(config(BEFORE));
+    sleep(LONG).await;
+    host.world().wished.insert(name("dan"), false);
+    let dan = name("dan");
+    for last in [false, true] {
+        let requests = (0..20).map(|number| daemon.controller.intend(&dan, (number % 2 == 0) != last, "csm"));
+        for asked in futures_util::future::join_all(requests).await {
+            asked.unwrap();
+        }
+        assert_eq!(host.world().may_run_by_intent(&dan), last);
+        assert_eq!(daemon.controller.desired().workspaces[&dan].intent.running, last);
+        sleep(LONG).await;
+        daemon.assert_as_desired(&host).await;
+    }
+}
+
+/// What is on disk and was not acted on would be acted on by the next daemon.
+#[tokio::test(start_paused = true)]
+async fn a_request_is_carried_out_although_its_caller_is_gone() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let daemon = host.daemon(config(BEFORE));
+    sleep(LONG).await;
+    host.world().wished.insert(name("dan"), false);
+    {
+        let dan = name("dan");
+        let asked = std::pin::pin!(daemon.controller.intend(&dan, false, "csm stop"));
+        assert!(futures_util::poll!(asked).is_pending());
+    }
+    sleep(LONG).await;
+    assert_eq!(daemon.report("dan").state, State::Stopped);
+    daemon.assert_as_desired(&host).await;
 }
 
 /// In the pause after some other failure, a running editor is not taken away that can't be brought back yet.

@@ -153,7 +153,7 @@ async fn what_was_stopped_stays_stopped_over_daemons_and_power_cuts() {
     let host = Host::new();
     let daemon = host.daemon(config(&format!("{DAN}{ALICE}")));
     sleep(LONG).await;
-    daemon.stop("dan");
+    daemon.stop("dan").await;
     daemon.kill();
     let daemon = host.daemon(config(&format!("{DAN}{ALICE}")));
     sleep(LONG).await;

@@ -105,11 +105,11 @@ async fn play(first: [Option<Settings>; 3], history: Vec<Event>) {
     for event in history {
         told.check();
         match event {
-            Event::Start(own) if current[own].is_some() => daemon.start(NAMES[own]),
-            Event::Stop(own) if current[own].is_some() => daemon.stop(NAMES[own]),
+            Event::Start(own) if current[own].is_some() => daemon.start(NAMES[own]).await,
+            Event::Stop(own) if current[own].is_some() => daemon.stop(NAMES[own]).await,
             // Of a disabled one it is refused before it gets here.
             Event::Restart(own) if current[own].as_ref().is_some_and(|own| own.enabled) => {
-                daemon.restart(NAMES[own]);
+                daemon.restart(NAMES[own]).await;
             }
             Event::Start(_) | Event::Stop(_) | Event::Restart(_) => {}
             Event::Configure(settings) => {

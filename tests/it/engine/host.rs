@@ -189,19 +189,24 @@ impl Daemon {
             .collect();
     }
 
-    pub fn start(&self, workspace: &str) {
-        self.controller.intend(&name(workspace), true, "csm start").unwrap();
+    pub async fn start(&self, workspace: &str) {
+        let asked = self.controller.intend(&name(workspace), true, "csm start").await;
+        asked.unwrap();
         self.note_wishes();
     }
 
-    pub fn stop(&self, workspace: &str) {
-        self.controller.intend(&name(workspace), false, "csm stop").unwrap();
+    pub async fn stop(&self, workspace: &str) {
+        // It may be stopped before the answer is here.
+        lock(&self.world).wished.insert(name(workspace), false);
+        let asked = self.controller.intend(&name(workspace), false, "csm stop").await;
+        asked.unwrap();
         self.note_wishes();
     }
 
-    pub fn restart(&self, workspace: &str) {
+    pub async fn restart(&self, workspace: &str) {
         lock(&self.world).excused.insert(name(workspace));
-        self.controller.restart(&name(workspace), "csm restart").unwrap();
+        let asked = self.controller.restart(&name(workspace), "csm restart").await;
+        asked.unwrap();
         self.note_wishes();
     }
 

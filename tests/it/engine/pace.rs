@@ -90,7 +90,7 @@ async fn a_look_that_shows_nothing_new_tells_nobody() {
     sleep(SOON).await;
     assert_eq!(host.world().calls, before + 1);
     assert!(!report.has_changed().unwrap());
-    daemon.stop("dan");
+    daemon.stop("dan").await;
     until(&daemon, "dan", State::Stopped).await;
 }
 
@@ -152,7 +152,7 @@ async fn a_request_ends_the_pause_after_a_failure() {
     sleep(Duration::from_secs(200)).await;
     host.world().mortal.clear();
     let before = host.world().starts.len();
-    daemon.start("dan");
+    daemon.start("dan").await;
     until(&daemon, "dan", State::Ready).await;
     assert_eq!(host.world().starts.len(), before + 1);
     daemon.assert_as_desired(&host).await;
@@ -169,7 +169,7 @@ async fn stopping_does_not_wait_for_a_start_that_hangs() {
     sleep(SOON).await;
     assert!(matches!(host.world().place(&name("dan")).unit, Unit::Starting { .. }));
     let asked = Instant::now();
-    daemon.stop("dan");
+    daemon.stop("dan").await;
     until(&daemon, "dan", State::Stopped).await;
     assert!(asked.elapsed() < STOP + Duration::from_secs(1), "{:?}", asked.elapsed());
     sleep(LONG).await;
@@ -194,7 +194,7 @@ async fn what_is_stopped_while_it_queues_is_never_started() {
         .find(|own| !started.contains(&name(own)));
     let queued = queued.expect("ten of ten were started at once");
     let asked = Instant::now();
-    daemon.stop(&queued);
+    daemon.stop(&queued).await;
     until(&daemon, &queued, State::Stopped).await;
     assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
     assert!(!daemon.controller.busy(&name(&queued)));
@@ -222,7 +222,7 @@ async fn stopping_does_not_wait_for_the_starts_of_others() {
     sleep(SOON).await;
     assert_eq!(host.world().most_starting, 8);
     let asked = Instant::now();
-    daemon.stop("dan");
+    daemon.stop("dan").await;
     until(&daemon, "dan", State::Stopped).await;
     assert!(asked.elapsed() < STOP + Duration::from_secs(1), "{:?}", asked.elapsed());
 }
@@ -237,10 +237,10 @@ async fn asked_twice_a_restart_is_carried_out_also_during_the_first() {
     until(&daemon, "dan", State::Ready).await;
     for wait in [0, 1, 100, 250, 400, 700, 5_000] {
         let before = host.world().starts.len();
-        daemon.restart("dan");
+        daemon.restart("dan").await;
         sleep(Duration::from_millis(wait)).await;
         let between = host.world().starts.len();
-        daemon.restart("dan");
+        daemon.restart("dan").await;
         let asked = Instant::now();
         while daemon.controller.busy(&name("dan")) {
             sleep(Duration::from_millis(1)).await;
@@ -264,7 +264,7 @@ async fn a_second_request_during_a_start_waits_for_its_end() {
     let daemon = host.daemon(config(DAN));
     sleep(START).await;
     assert!(matches!(host.world().place(&name("dan")).unit, Unit::Starting { .. }));
-    daemon.start("dan");
+    daemon.start("dan").await;
     while daemon.controller.busy(&name("dan")) {
         sleep(Duration::from_millis(1)).await;
     }
@@ -330,7 +330,7 @@ async fn who_queues_for_a_mount_can_be_stopped_at_once() {
     let queued = "u9".to_owned();
     assert!(!world_has(&queued), "all of them were mounted at once");
     let asked = Instant::now();
-    daemon.stop(&queued);
+    daemon.stop(&queued).await;
     until(&daemon, &queued, State::Stopped).await;
     assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
     sleep(LONG).await;
