@@ -364,6 +364,37 @@ mod tests {
         assert_eq!(names, BTreeSet::from([dan]));
     }
 
+    /// The net below inotify: the directory of stored strings, for one, is not watched.
+    #[tokio::test(start_paused = true)]
+    async fn a_change_that_nobody_noticed_is_read_within_ten_minutes() {
+        let directory = tempfile::tempdir().unwrap();
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: only root can own the daemon's files");
+            return;
+        }
+        let keeper = Keeper::new(directory.path().to_owned(), Arc::new(Watch::new().unwrap())).unwrap();
+        let text = "domain = 'code.example.org'\n[image]\nname = 'localhost/workspace:1'\narchive = '/srv/image.tar'\n\
+                    [nginx]\ncertificate = '/etc/ssl/c.pem'\ncertificate_key = '/etc/ssl/k.pem'\n[workspaces.dan]\n";
+        let config = watch::Sender::new(Arc::new(crate::model::config::parse(text).unwrap()));
+        let mut current = keeper.current();
+        let dan = WorkspaceName::parse("dan").unwrap();
+        let string = |current: &Passwords| current.get(&dan).and_then(|password| password.string.clone());
+        let looks = async {
+            current.wait_for(|current| !current.is_empty()).await.unwrap();
+            assert_eq!(string(&current.borrow()), None);
+            let begun = Instant::now();
+            std::fs::write(directory.path().join("dan.argon2"), "$argon2id$").unwrap();
+            current.wait_for(|current| string(current).is_some()).await.unwrap();
+            begun.elapsed()
+        };
+        let took = tokio::select! {
+            took = looks => took,
+            () = keeper.run(config.subscribe(), |_| {}, CancellationToken::new()) => panic!("it ended"),
+            () = sleep(RESYNC * 2) => panic!("it was never read"),
+        };
+        assert!(took <= RESYNC + Duration::from_secs(1), "{took:?}");
+    }
+
     /// A change of the configuration in the middle of a burst made what was noticed be forgotten.
     #[tokio::test(start_paused = true)]
     async fn what_was_noticed_is_kept_when_something_else_comes_first() {

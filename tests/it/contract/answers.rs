@@ -2,22 +2,15 @@
 //! real host to succeed is refused here ([`ONLY_ON_A_HOST`]); of its answers samples are held against the document.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use axum::Extension;
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use code_server_multi::api;
-use code_server_multi::host::watch::Watch;
 use code_server_multi::serve::admin;
-use code_server_multi::serve::app::App;
 use code_server_multi::serve::http::Peer;
-use code_server_multi::serve::nginx::NginxReport;
-use code_server_multi::serve::passwords::Keeper;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use crate::engine::host::{Daemon, Host, LONG, TOP, config, is_root};
@@ -91,24 +84,7 @@ fn complaint(
 /// The router of a daemon on a made-up host, for root.
 fn router(host: &Host, daemon: &Daemon) -> axum::Router {
     let file = host.directory.path().join("config.toml");
-    let (token, controller) = (CancellationToken::new(), daemon.controller.clone());
-    std::fs::create_dir(host.directory.path().join("passwords")).unwrap();
-    let keeper = Keeper::new(host.directory.path().join("passwords"), Arc::new(Watch::new().unwrap())).unwrap();
-    let (config, nginx, connected) = (
-        watch::Sender::new(controller.config()),
-        watch::Sender::new(NginxReport::default()),
-        watch::Sender::new(true),
-    );
-    let app = App::new(
-        file,
-        controller,
-        Arc::new(keeper),
-        nginx.subscribe(),
-        config,
-        connected.subscribe(),
-        token,
-    );
-    admin::router(Arc::new(app), None).layer(Extension(Peer { uid: 0 }))
+    admin::router(host.app(daemon, file), None).layer(Extension(Peer { uid: 0 }))
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,14 +1,19 @@
 //! From one configuration to the next: what is done, and what the world is after it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use code_server_multi::api::State;
+use code_server_multi::host::watch::Watch;
 use code_server_multi::model::unit::Part;
+use code_server_multi::serve::config_file;
+use code_server_multi::serve::triggers::RESYNC;
 use insta::assert_snapshot;
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 use super::fake::world::Unit;
-use super::host::{Host, LONG, config, is_root, name};
+use super::host::{Host, LONG, TOP, config, is_root, name};
 
 const DAN: &str = "[workspaces.dan]\n";
 const ALICE: &str = "[workspaces.alice]\n";
@@ -234,4 +239,34 @@ async fn what_is_still_stopping_is_not_forgotten() {
         host.picture()
     );
     daemon.assert_as_desired(&host).await;
+}
+
+/// The net below inotify, which says nothing of what is written by another name.
+#[tokio::test(start_paused = true)]
+async fn a_file_that_nobody_saw_change_is_in_force_within_ten_minutes() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let daemon = host.daemon(config(DAN));
+    sleep(LONG).await;
+    let (file, elsewhere) = (
+        host.directory.path().join("config.toml"),
+        host.directory.path().join("elsewhere"),
+    );
+    std::fs::write(&file, format!("{TOP}{DAN}")).unwrap();
+    std::fs::create_dir(&elsewhere).unwrap();
+    std::fs::hard_link(&file, elsewhere.join("config.toml")).unwrap();
+    let (watch, token) = (Arc::new(Watch::new().unwrap()), CancellationToken::new());
+    let watching = config_file::watch(host.app(&daemon, file.clone()), watch, file, token);
+    let change = async {
+        sleep(Duration::from_secs(1)).await;
+        std::fs::write(elsewhere.join("config.toml"), format!("{TOP}{DAN}{ALICE}")).unwrap();
+        sleep(RESYNC).await;
+    };
+    tokio::select! {
+        () = watching => panic!("it ended"),
+        () = change => {}
+    }
+    assert!(daemon.controller.desired().workspaces.contains_key(&name("alice")));
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -10,12 +10,16 @@ use std::time::Duration;
 use code_server_multi::api::State;
 use code_server_multi::host::intents::Intents;
 use code_server_multi::host::systemd::Event;
+use code_server_multi::host::watch::Watch;
 use code_server_multi::model::account::Account;
 use code_server_multi::model::config::{self, Config};
 use code_server_multi::model::desired::{Machine, Workspace};
 use code_server_multi::model::layout::Layout;
 use code_server_multi::model::names::{AccountName, WorkspaceName};
 use code_server_multi::model::unit::{self, Live};
+use code_server_multi::serve::app::App;
+use code_server_multi::serve::nginx::NginxReport;
+use code_server_multi::serve::passwords::Keeper;
 use code_server_multi::serve::reconcile::Controller;
 use code_server_multi::serve::triggers::follow;
 use code_server_multi::serve::worker::Report;
@@ -137,6 +141,22 @@ impl Host {
         };
         daemon.note_wishes();
         daemon
+    }
+
+    /// What the sockets of a daemon answer from, with its configuration in that file. Everything else says nothing.
+    pub fn app(&self, daemon: &Daemon, file: PathBuf) -> Arc<App<FakeEngine>> {
+        let passwords = self.directory.path().join("passwords");
+        std::fs::create_dir(&passwords).unwrap();
+        let keeper = Keeper::new(passwords, Arc::new(Watch::new().unwrap())).unwrap();
+        Arc::new(App::new(
+            file,
+            daemon.controller.clone(),
+            Arc::new(keeper),
+            watch::Sender::new(NginxReport::default()).subscribe(),
+            watch::Sender::new(daemon.controller.config()),
+            watch::Sender::new(true).subscribe(),
+            daemon.token.clone(),
+        ))
     }
 
     /// What was done since the last time.
