@@ -230,7 +230,8 @@ pub fn service(workspace: &Workspace, account: &Account, machine: &Machine, imag
 }
 
 /// A unit that asks the account's Podman whether its own store is whole; it fails when it is not. `service` is the one
-/// that did not start: it shares a runtime directory with this, which therefore stays when this ends.
+/// that did not start; the two share a runtime directory, which has to go with this one: a Podman that finds what another
+/// left there wants to join a process that is no more.
 pub fn storage_check(name: &WorkspaceName, service: &UnitSpec, program: &str, number: u64) -> UnitSpec {
     const SAME: [&str; 8] = [
         "Slice",
@@ -255,7 +256,6 @@ pub fn storage_check(name: &WorkspaceName, service: &UnitSpec, program: &str, nu
         ("CollectMode", Value::Text("inactive-or-failed".to_owned())),
         ("TimeoutStartUSec", Value::U64(3 * STORAGE_CHECK_SECONDS * 1_000_000)),
         ("TimeoutStopUSec", Value::U64(1_000_000)),
-        ("RuntimeDirectoryPreserve", Value::Text("yes".to_owned())),
         ("ExecStart", Value::Execs(vec![exec(program, podman::check())])),
     ];
     properties.extend(same.cloned());
