@@ -59,4 +59,9 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Carries out one step and waits for its result.
     fn apply(&self, name: &WorkspaceName, step: &Step) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// A step was given up in the middle: ends what may still be under way for it and can't be seen by a look.
+    fn given_up(&self, _name: &WorkspaceName) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 }

@@ -7,12 +7,16 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::host::watch::{Change, Watch};
 
 const ANSWER: Duration = Duration::from_secs(1);
 const MOST: u64 = 1024;
+/// An editor makes one socket. A directory in which more happens is no longer watched: its owner could keep the daemon, and
+/// everybody who waits for it, busy with nothing else.
+const MOST_CHANGES: u32 = 64;
 
 /// Whether `GET /healthz` is answered with 200. The socket's directory is mounted `nosymfollow`, so the path can't lead
 /// anywhere else.
@@ -45,6 +49,7 @@ pub async fn ready(watch: &Watch, socket: &Path, deadline: Duration, ended: impl
     let until = Instant::now() + deadline;
     let ready = async {
         let mut pause = Duration::from_millis(1);
+        let mut heard = 0;
         loop {
             if answers(socket).await {
                 return true;
@@ -59,8 +64,17 @@ pub async fn ready(watch: &Watch, socket: &Path, deadline: Duration, ended: impl
             let seen = async {
                 loop {
                     match changes.recv().await {
-                        Ok(Change::At(path)) if path != socket => {}
-                        _ => break,
+                        Ok(Change::At(path)) if path.parent() != Some(directory) => {}
+                        Err(RecvError::Closed) => std::future::pending().await,
+                        change => {
+                            heard += 1;
+                            if heard == MOST_CHANGES {
+                                watch.remove(directory);
+                            }
+                            if heard < MOST_CHANGES && matches!(change, Ok(Change::At(path)) if path == socket) {
+                                break;
+                            }
+                        }
                     }
                 }
             };

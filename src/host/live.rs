@@ -194,14 +194,19 @@ impl LiveEngine {
             return start_failed(name, error);
         }
         let program = self.machine.podman.to_string_lossy();
-        let check = unit::storage_check(name, spec, &program, systemd::number());
+        let check = unit::storage_check(name, spec, &program);
         let checked = self.systemd.start(&check, Vec::new(), CHECK).await;
-        if matches!(checked, Err(SystemdError::Deadline { .. }))
-            && let Err(error) = self.systemd.stop(&check.name, CHECK_STOP).await
-        {
-            tracing::warn!(workspace = %name, error = %systemd::Chain(&error), "{name}: a check of its storage was not stopped");
+        if matches!(checked, Err(SystemdError::Deadline { .. })) {
+            self.end_check(name).await;
         }
         not_started(name, &self.places(name), error, &checked)
+    }
+
+    /// It works in the account's store, which nobody else may meanwhile.
+    async fn end_check(&self, name: &WorkspaceName) {
+        if let Err(error) = self.systemd.stop(&unit::storage_check_name(name), CHECK_STOP).await {
+            tracing::warn!(workspace = %name, error = %systemd::Chain(&error), "{name}: a check of its storage was not stopped");
+        }
     }
 
     async fn stop(&self, name: &WorkspaceName) -> Result<(), EngineError> {
@@ -341,6 +346,10 @@ impl Engine for LiveEngine {
             }),
             Err(error) => Err(image_failed(step, error)),
         }
+    }
+
+    async fn given_up(&self, name: &WorkspaceName) {
+        self.end_check(name).await;
     }
 
     async fn apply(&self, name: &WorkspaceName, step: &Step) -> Result<(), EngineError> {

@@ -278,7 +278,9 @@ fn unknowns(wanted: bool, seen: &Sighting, image: &Fact<Option<ImageId>>) -> Vec
     note("front link", why(&seen.front));
     if wanted {
         note("account", why(&seen.account));
-        note("directories", why(&seen.directories));
+        if !matches!(seen.account, Fact::Known(Err(_))) {
+            note("directories", why(&seen.directories));
+        }
         note("files", why(&seen.files));
         note("secrets", why(&seen.rotated));
         note("image", why(image));
@@ -297,17 +299,19 @@ fn why<T>(fact: &Fact<T>) -> Option<&String> {
 
 /// Everything but the start itself: directories and mounts. Says whether all of it could be planned.
 fn prepare(plan: &mut WorkspacePlan, workspace: &Workspace, seen: &Sighting, machine: &Machine) -> bool {
-    let (Fact::Known(account), Fact::Known(directories), Fact::Known(mounts), Fact::Known(leftovers)) =
-        (&seen.account, &seen.directories, &seen.mounts, &seen.leftovers)
-    else {
-        return false;
-    };
-    let account = match account {
-        Ok(account) => account,
-        Err(problem) => {
+    // First: without an account that is right nobody can say whose the directories should be.
+    let account = match &seen.account {
+        Fact::Known(Ok(account)) => account,
+        Fact::Known(Err(problem)) => {
             plan.blocked.push(Trouble::from(problem));
             return false;
         }
+        Fact::Unknown(_) => return false,
+    };
+    let (Fact::Known(directories), Fact::Known(mounts), Fact::Known(leftovers)) =
+        (&seen.directories, &seen.mounts, &seen.leftovers)
+    else {
+        return false;
     };
     match directories {
         Directories::InPlace => {}

@@ -229,10 +229,15 @@ pub fn service(workspace: &Workspace, account: &Account, machine: &Machine, imag
     )
 }
 
+/// There is never more than one.
+pub fn storage_check_name(name: &WorkspaceName) -> String {
+    format!("csm-{name}--check-0.service")
+}
+
 /// A unit that asks the account's Podman whether its own store is whole; it fails when it is not. `service` is the one
 /// that did not start; the two share a runtime directory, which has to go with this one: a Podman that finds what another
 /// left there wants to join a process that is no more.
-pub fn storage_check(name: &WorkspaceName, service: &UnitSpec, program: &str, number: u64) -> UnitSpec {
+pub fn storage_check(name: &WorkspaceName, service: &UnitSpec, program: &str) -> UnitSpec {
     const SAME: [&str; 8] = [
         "Slice",
         "User",
@@ -260,7 +265,7 @@ pub fn storage_check(name: &WorkspaceName, service: &UnitSpec, program: &str, nu
     ];
     properties.extend(same.cloned());
     UnitSpec {
-        name: format!("csm-{name}--check-{number}.service"),
+        name: storage_check_name(name),
         properties,
     }
 }

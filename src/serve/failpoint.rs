@@ -1,5 +1,5 @@
-//! Where the lab lets the daemon be killed, around every step it takes, and where it lets a worker panic. Compiled in
-//! with the feature `failpoints` alone.
+//! Where the lab lets the daemon be killed, around every step it takes, and where it lets a worker or the daemon's own loop
+//! panic. Compiled in with the feature `failpoints` alone.
 
 #[cfg(feature = "failpoints")]
 mod real {
@@ -23,6 +23,13 @@ mod real {
             count(&format!("panics-of-{name}")).is_none(),
             "the lab asked for a panic"
         );
+    }
+
+    /// # Panics
+    ///
+    /// In the loop that everything hangs on, as often as the number in `panics` says.
+    pub fn daemon() {
+        assert!(count("panics").is_none(), "the lab asked for a panic");
     }
 
     /// Takes one from the number in a file, which goes with the last; what is left of it.
@@ -49,6 +56,8 @@ mod real {
     pub fn boundary() {}
 
     pub fn step_of(_: &WorkspaceName) {}
+
+    pub fn daemon() {}
 }
 
-pub use real::{boundary, step_of};
+pub use real::{boundary, daemon, step_of};

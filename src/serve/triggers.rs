@@ -17,6 +17,7 @@ use crate::host::systemd::{Chain, Event};
 use crate::host::watch::Change;
 use crate::model::unit;
 use crate::serve::events::past;
+use crate::serve::failpoint;
 use crate::serve::reconcile::Controller;
 
 /// Everything is looked at again this often whatever happens: a safety net, not the way things are noticed.
@@ -40,6 +41,7 @@ pub async fn follow<E: Engine>(
             () = token.cancelled() => return,
             event = timeout_at(due, events.recv()) => event,
         };
+        failpoint::daemon();
         match event {
             Ok(Ok(Event::Unit(name))) => {
                 if let Some(workspace) = unit::workspace_of(&name) {

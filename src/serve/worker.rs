@@ -211,7 +211,9 @@ impl<E: Engine> Worker<E> {
                 if !under_way {
                     self.looked();
                 }
-                return pause.or((under_way || !plan.unknown.is_empty()).then_some(UNSEEN));
+                // Of accounts nobody tells when they change.
+                let again = under_way || !plan.unknown.is_empty() || matches!(seen.account, Fact::Known(Err(_)));
+                return pause.or(again.then_some(UNSEEN));
             }
             for step in &plan.steps {
                 if token.is_cancelled() {
@@ -303,7 +305,10 @@ impl<E: Engine> Worker<E> {
             // Only these may take long, and giving them up leaves nothing half done: the next look sees what there is.
             Step::Start(_) | Step::AwaitReady => tokio::select! {
                 biased;
-                () = superseded(&self.name, &mut self.context.desired, self.wanted.as_ref(), &self.handle.asked, self.serving) => return None,
+                () = superseded(&self.name, &mut self.context.desired, self.wanted.as_ref(), &self.handle.asked, self.serving) => {
+                    self.context.engine.given_up(&self.name).await;
+                    return None;
+                }
                 () = token.cancelled() => return None,
                 result = work => result,
             },

@@ -473,3 +473,24 @@ fn the_image_is_fetched_only_as_the_configuration_says() {
         assert_eq!(host(&desired, &seen(there)), (Vec::new(), None));
     }
 }
+
+/// The engine can't say whose the directories should be then; the start was waited for as if it were under way.
+#[test]
+fn an_account_that_is_not_right_blocks_although_its_directories_could_not_be_seen() {
+    let desired = desired("[workspaces.dan]\n");
+    let workspace = desired.workspaces.values().next().unwrap();
+    let seen = Sighting {
+        service: Fact::Known(Service::Absent),
+        mounts: Fact::Known(BTreeMap::new()),
+        front: Fact::Known(false),
+        account: Fact::Known(Err(AccountProblem::Missing(workspace.account.clone()))),
+        directories: Fact::Unknown("the account is not known".to_owned()),
+        files: Fact::Known(Vec::new()),
+        rotated: Fact::Known(false),
+        answers: Fact::Known(false),
+        leftovers: Fact::Known(false),
+    };
+    let plan = self::workspace(Some(workspace), &seen, &Fact::Known(Some(image('a'))), &desired.machine);
+    assert_eq!(plan.blocked[0].code, "account-missing");
+    assert!(plan.steps.is_empty() && plan.unknown.is_empty());
+}

@@ -6,6 +6,8 @@ import time
 
 import pytest
 
+from lab.meanwhile import cpu_seconds, under_way
+
 # Each line: a name, the call (x86_64), and what it is answered. Podman's own filter of system calls and the lack of every
 # capability give EPERM, what the filter doesn't name is ENOSYS, and a user namespace is beyond the number that is
 # allowed, which is none: ENOSPC.
@@ -249,7 +251,7 @@ def test_watches_used_up_in_one_workspace_are_not_missed_elsewhere(host, product
             product.set_password("alice", "another password")
             begun = time.monotonic()
             host.wait_for("the new password counts", lambda: alice.get("/healthz").status_code == 401, 3)
-            assert time.monotonic() - begun < 2
+            assert time.monotonic() - begun < 1.5  # a second, and the request
             product.csm("restart", "sam")
             assert product.state("sam") == "ready"
         finally:
@@ -258,6 +260,43 @@ def test_watches_used_up_in_one_workspace_are_not_missed_elsewhere(host, product
             # The kernel takes its time to give them back, one after the other: on a busy machine a minute.
             host.wait_for("the hog is gone", lambda: not host.sh("pgrep -f 'inotify_add_watc[h]' || true"), 120)
             hog.wait(20)
+
+
+# Never answers, and makes and removes names in the directory of its socket for as long as it lives.
+RESTLESS = """const fs = require("fs");
+if (process.argv.includes("--socket")) for (let n = 0; ; n = (n + 1) % 7) {
+  fs.writeFileSync("/run/csm/http/" + n, "");
+  fs.rmSync("/run/csm/http/" + n);
+}
+"""
+
+
+def test_a_restless_socket_directory_keeps_nobody_busy(host, product):
+    """A21. The daemon waits there for the editor's socket: it read a file's every coming and going, lost count, and then read all
+    it knows anew, again and again."""
+    product.inside_sh("dan", "mkdir -p /home/coder/lab")
+    product.inside("dan", "tee", "/home/coder/lab/restless.js", input=RESTLESS)
+    product.config["workspaces"]["dan"]["environment"] = {"NODE_OPTIONS": "--require=/home/coder/lab/restless.js"}
+    product.reload()
+    place = "/run/code-server-multi/run/dan"
+    try:
+        with product.visitor("alice") as alice, under_way(host, "csm", "restart", "dan"):
+            host.wait_for("it is restless", lambda: host.sh('a=$(stat -c %z "$1"); [ "$a" = "$(stat -c %z "$1")" ] || echo yes', place), 30)
+            begun, before = time.monotonic(), cpu_seconds(host, product.daemon_pid())
+            host.wait_for("a while goes by", lambda: time.monotonic() - begun > 3, 10)
+            busy = (cpu_seconds(host, product.daemon_pid()) - before) / (time.monotonic() - begun)
+            product.set_password("alice", "another password")
+            begun = time.monotonic()
+            host.wait_for("the new password counts", lambda: alice.get("/healthz").status_code == 401, 5)
+            took = time.monotonic() - begun
+            print(f"the daemon used {busy:.2f} of a processor; a new password counted after {took:.2f} s")
+            assert product.state("dan") == "starting"
+            assert busy < 0.2 and took < 1.5
+    finally:
+        product.set_password("alice", product.passwords["alice"])
+        product.config["workspaces"]["dan"]["environment"] = {}
+        product.reload()
+        product.csm("restart", "dan")
 
 
 # Standard output of the container is the unit's own line to journald. code-server holds it, and dan may take what
@@ -278,19 +317,27 @@ for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
             break
 if line is None:
     sys.exit("no process whose output goes to the journal can be reached")
-for number in range(100):
-    os.write(line, b"".join(b"lab-flood %d\n" % n for n in range(number * 1000, number * 1000 + 1000)))
+count = int(sys.argv[1])
+for first in range(0, count, 1000):
+    os.write(line, b"".join(b"lab-flood %d\n" % n for n in range(first, min(first + 1000, count))))
 """
 
 
 def test_a_flooded_journal_keeps_what_others_say(host, product):
     """A21. 100,000 lines at once: some hundred are kept, and it is told how many were not."""
     host.sh("journalctl --sync")
-    product.inside("dan", "python3", "-c", FLOOD)
+    product.inside("dan", "python3", "-c", FLOOD, "100000")
     host.sh("logger --tag lab-beside still heard; journalctl --sync")
     kept = int(host.sh("journalctl --boot --no-pager --unit csm-dan.service --grep lab-flood --output=cat | wc -l"))
     assert 0 < kept <= 500 * 7, kept
     assert "still heard" in host.journal(None, "--identifier", "lab-beside")
-    told = host.sh("journalctl --boot --no-pager --output=cat --grep 'Suppressed [0-9]* messages from csm-dan.service' || true")
-    # Told with the first line of the next interval.
-    assert told or kept < 100_000
+
+    def told():
+        """With the first line of the next interval."""
+        product.inside("dan", "python3", "-c", FLOOD, "1")
+        lines = host.sh("journalctl --sync; journalctl --boot --no-pager --output=cat --grep 'Suppressed [0-9]* messages from csm-dan.service' || true")
+        return sum(int(line.split()[1]) for line in lines.splitlines())
+
+    host.wait_for("it is told", told, 40)
+    # Whatever dan's own line and the editor's are: none is lost without being counted.
+    assert 100_000 - kept <= told() <= 100_000 - kept + 1000
