@@ -1,5 +1,5 @@
 """The daemon's own trouble: a second one, a worker that panics, a journal that takes nothing, events that are lost, and
-more names and changes than anybody has: F19, F29, F31, F32, F34. Bad files (F20, F21) are in stories/test_config.py and
+more names and changes than anybody has: F3, F19, F29, F31, F32, F34. Bad files (F20, F21) are in stories/test_config.py and
 in the tests of src/model."""
 
 import contextlib
@@ -10,9 +10,19 @@ import pytest
 import tomli_w
 
 from lab.invariants import plant_canary
-from lab.product import CONFIG, DAEMON
+from lab.meanwhile import stopped
+from lab.product import CONFIG, DAEMON, GATEWAY
 
+# Of each person; a hundred together.
+WINDOWS = 33
 PANICS = "/run/code-server-multi/panics-of-sam"
+JOURNALD = ("systemd-journald.socket", "systemd-journald-dev-log.socket", "systemd-journald.service")
+
+# What was measured on two cores, and half as much again: these may be lowered, not raised. The aims: a change that is
+# written 200 times is read once, a thousand names are checked in 0.2 s, ten thousand take 30 MB.
+MOST_READ = 2
+MOST_SECONDS = {1_000: 0.2, 10_000: 0.5}
+MOST_MEMORY = 650e6
 
 
 def CONFIGURE(product):
@@ -50,20 +60,37 @@ def test_f34_a_worker_panics(host, product, invariants, sam):
     invariants.quick()
 
 
-@contextlib.contextmanager
-def stopped(host, pid):
-    host.sh('kill -STOP "$1"', str(pid))
-    try:
-        yield
-    finally:
-        host.sh('kill -CONT "$1"', str(pid))
+def test_f34_the_daemons_own_loop_panics(host, product, invariants, sam):
+    """There is but one, so the daemon ends, and says which part it was; the next one finishes what was begun."""
+    pid = product.daemon_pid()
+    host.put("/run/code-server-multi/panics", "1")
+    assert sam.stop() == 0
+    assert product.daemon_pid() not in (0, pid)
+    assert "what follows systemd panicked" in host.journal(DAEMON)
+    assert sam.is_stopped()
+    assert sam.start() == 0
+    invariants.check()
+
+
+def test_f3_a_hundred_windows_over_restarts_of_everything_of_ours(host, product, invariants):
+    """nginx speaks to the editor itself, so no window notices."""
+    with contextlib.ExitStack() as ends:
+        visitors = [ends.enter_context(product.visitor(name)) for name in product.people]
+        windows = [ends.enter_context(product.session(visitor)) for visitor in visitors for _ in range(WINDOWS)]
+        for unit in (DAEMON, GATEWAY):
+            pid = host.show(unit, "MainPID")
+            host.sh('systemctl restart "$1"', unit)
+            assert {visitor.get("/healthz").status_code for visitor in visitors} == {200}
+            assert host.show(unit, "MainPID") not in ("0", pid)
+        gone = [window.ended for window in windows if not window.is_alive(20)]
+        assert not gone, (len(gone), gone[0])
+    invariants.check()
 
 
 def test_f31_a_journal_that_takes_nothing(host, product, invariants, sam):
     """It stands still; more is said than its socket holds; the daemon does what it is asked all the same."""
-    journald = host.show("systemd-journald.service", "MainPID")
     product.config["workspaces"]["sam"]["tasks_max"] = 1999
-    with stopped(host, journald):
+    with stopped(host, JOURNALD[-1]):
         product.write_config()
         # A problem each time, which is said each time it is another; more of them than a socket holds.
         flood = 'for n in {1..600}; do echo "nonsense$n = 1" >"$1"; csm reload >/dev/null 2>&1 || true; done'
@@ -79,26 +106,55 @@ def test_f31_a_journal_that_takes_nothing(host, product, invariants, sam):
     product.csm("reload")
     host.wait_for("it tells what was lost", lambda: "messages were lost" in host.journal(DAEMON), 20)
     # And away for good, for a while.
-    host.sh("systemctl stop systemd-journald.socket systemd-journald-dev-log.socket systemd-journald.service 2>/dev/null")
+    states = lambda: [host.show(unit, "ActiveState") for unit in JOURNALD]  # noqa: E731
+    host.sh('systemctl stop "$@"', *JOURNALD)
     try:
+        # Nothing may bring it back unseen.
+        assert set(states()) <= {"inactive", "failed"} and not host.sh("pgrep -x systemd-journal || true"), states()
         assert product.csm("reload", timeout=10).returncode == 0
         assert sam.restart() == 0
         invariants.bystanders.check()
+        assert set(states()) <= {"inactive", "failed"}, states()
     finally:
-        host.sh("systemctl start systemd-journald.socket systemd-journald-dev-log.socket systemd-journald.service")
+        host.sh('systemctl start "$@"', *JOURNALD)
     invariants.check()
+
+
+# Makes and removes files, and sees with a watch of its own whether the kernel drops events for one who does not read. In
+# Perl, which every Debian has, and which can make any system call (x86_64's: inotify_init1, inotify_add_watch).
+OVERFLOW = r"""
+my ($place, $count) = @ARGV;
+chdir $place or die;
+my $own = syscall(294, 04000);
+my $here = ".";
+syscall(254, $own, $here, 0x300) > 0 or die "no watch";  # IN_CREATE, IN_DELETE
+for my $number (1 .. $count) {
+  my $name = "lab-" . $number % 7;
+  open(my $file, ">", $name) or die; close $file; unlink $name;
+}
+open(my $events, "<&=", $own) or die;
+my $dropped = "no";
+while (sysread($events, my $data, 65536)) {
+  while (length $data) {
+    my ($watch, $mask, $cookie, $length) = unpack("iIII", $data);
+    $dropped = "yes" if $mask & 0x4000;  # IN_Q_OVERFLOW
+    $data = substr($data, 16 + $length);
+  }
+}
+print $dropped;
+"""
 
 
 def test_f29_more_events_than_the_kernel_keeps(host, product, invariants, sam):
     """The change that counts comes after the overflow, so that nobody is told of it."""
     most = int(host.get("/proc/sys/fs/inotify/max_queued_events"))
-    with stopped(host, product.daemon_pid()):
-        host.sh(
-            'cd "$1"; python3 -c \'import os, sys\nfor n in range(int(sys.argv[1])): os.close(os.open("lab-" + str(n % 7), os.O_CREAT | os.O_WRONLY)); os.unlink("lab-" + str(n % 7))\' "$2"',
-            "/etc/code-server-multi",
-            str(most),
-            timeout=120,
-        )
+    place = "/etc/code-server-multi"
+    with stopped(host, DAEMON):
+        # The daemon watches that directory, with a queue of the same length.
+        wanted = host.sh('stat -c %i "$1" | xargs printf "ino:%x "', place)
+        watches = host.sh('cat "/proc/$1"/fdinfo/* 2>/dev/null | grep ^inotify || true', str(product.daemon_pid()))
+        assert f"{wanted} " in f"{watches} ", (wanted, watches)
+        assert host.run("perl", "-e", OVERFLOW, place, str(most), timeout=120).stdout == "yes", "nothing was dropped"
         product.config["workspaces"]["sam"]["tasks_max"] = 1888
         product.write_config()
     host.wait_for("the limit is set", lambda: host.show("csm-sam.service", "TasksMax") == "1888", 10)
@@ -108,20 +164,22 @@ def test_f29_more_events_than_the_kernel_keeps(host, product, invariants, sam):
 def test_f19_changed_a_hundred_times_a_second(host, product, invariants, sam):
     """Taken together, and the last one counts."""
     product.config["workspaces"]["sam"]["tasks_max"] = 1888
-    text = tomli_w.dumps(product.config)
-    before = host.journal(DAEMON).count("configuration read")
+    host.put("/etc/lab/many.toml", tomli_w.dumps(product.config))
+    read = lambda: host.sh('journalctl --sync; journalctl --boot --unit "$1"', DAEMON).count("configuration read")  # noqa: E731
+    before = read()
     changes = 'i=1; while [ $i -le 200 ]; do sed "s/tasks_max = 1888/tasks_max = $((3000 + i))/" /etc/lab/many.toml >/etc/lab/many.new; mv /etc/lab/many.new "$1"; i=$((i + 1)); sleep 0.01; done'
-    host.put("/etc/lab/many.toml", text)
-    begun = time.monotonic()
-    # On the file system of the configuration, so that the move is a rename.
-    host.sh(changes, CONFIG, timeout=60)
-    took = time.monotonic() - begun
-    host.wait_for("the last one counts", lambda: host.show("csm-sam.service", "TasksMax") == "3200", 5)
-    applied = host.journal(DAEMON).count("configuration read") - before
-    print(f"200 changes in {took:.1f} s were read {applied} times")
-    assert applied <= 10
-    product.config["workspaces"]["sam"]["tasks_max"] = 3200
-    product.write_config()
+    try:
+        begun = time.monotonic()
+        # On the file system of the configuration, so that the move is a rename.
+        host.sh(changes, CONFIG, timeout=60)
+        took = time.monotonic() - begun
+        host.wait_for("the last one counts", lambda: host.show("csm-sam.service", "TasksMax") == "3200", 5)
+        applied = read() - before
+    finally:
+        product.config["workspaces"]["sam"]["tasks_max"] = 3200
+        product.write_config()
+    print(f"200 changes in {took:.1f} s were read {applied} times; the aim is once")
+    assert 1 <= applied <= MOST_READ
     invariants.check()
 
 
@@ -132,34 +190,40 @@ def rss(host, pid):
 
 def test_f19_ten_thousand_names(host, product, invariants):
     """The last story of this host. nginx rests: what ten thousand servers cost it is its own."""
-    many = {f"w{number}": {"enabled": False} for number in range(10_000)}
-    small = product.config["workspaces"]
-    product.config["workspaces"] = small | many
-    host.put("/etc/lab/many.toml", tomli_w.dumps(product.config))
-    begun = time.monotonic()
-    product.csm("check-config", "/etc/lab/many.toml")
-    print(f"check-config took {time.monotonic() - begun:.2f} s")
-    assert time.monotonic() - begun < 5
+    small, pid = product.config["workspaces"], product.daemon_pid()
+    before = rss(host, pid)
     host.sh("systemctl stop nginx")
-    before, pid = rss(host, product.daemon_pid()), product.daemon_pid()
-    host.sh('cp /etc/lab/many.toml "$1"', CONFIG)
-    begun = time.monotonic()
-    product.csm("reload", timeout=60)
-    took = time.monotonic() - begun
+    try:
+        for count, most in MOST_SECONDS.items():
+            product.config["workspaces"] = small | {f"w{number}": {"enabled": False} for number in range(count)}
+            host.put("/etc/lab/many.toml", tomli_w.dumps(product.config))
+            invariants.bystanders.busy()
+            begun = time.monotonic()
+            product.csm("check-config", "/etc/lab/many.toml")
+            took = time.monotonic() - begun
+            print(f"check-config of {count} names took {took:.2f} s")
+            assert took < most + invariants.bystanders.busy(), count
+        host.sh('cp /etc/lab/many.toml "$1"', CONFIG)
+        begun = time.monotonic()
+        product.csm("reload", timeout=60)
+        print(f"csm reload took {time.monotonic() - begun:.2f} s")
 
-    def all_there():
-        states = [one["state"] for one in product.status()["workspaces"]]
-        return len(states) == 10_003 and states.count("disabled") == 10_000
+        def all_there():
+            states = [one["state"] for one in product.status()["workspaces"]]
+            return len(states) == 10_003 and states.count("disabled") == 10_000
 
-    host.wait_for("ten thousand are known", all_there, 120)
-    after = rss(host, product.daemon_pid())
-    print(f"reload took {took:.2f} s, all known after {time.monotonic() - begun:.1f} s; memory {before / 1e6:.1f} MB, then {after / 1e6:.1f} MB")
-    assert product.daemon_pid() == pid
-    # Whoever runs is looked after meanwhile.
-    begun = time.monotonic()
-    assert product.csm("restart", "sam").returncode == 0
-    print(f"csm restart sam took {time.monotonic() - begun:.1f} s beside them")
-    product.config["workspaces"] = small
-    product.write_config()
-    host.wait_for("they are gone", lambda: len(json.loads(product.csm("status", "--json").stdout)["workspaces"]) == 3, 120)
-    host.sh("systemctl start nginx")
+        host.wait_for("ten thousand are known", all_there, 120)
+        print(f"all of them were known after {time.monotonic() - begun:.1f} s")
+        after = rss(host, pid)
+        print(f"memory: {before / 1e6:.1f} MB, then {after / 1e6:.1f} MB; the aim is 30 MB")
+        assert product.daemon_pid() == pid
+        # Whoever runs is looked after meanwhile.
+        begun = time.monotonic()
+        assert product.csm("restart", "sam").returncode == 0
+        print(f"csm restart sam took {time.monotonic() - begun:.1f} s beside them")
+        assert after < MOST_MEMORY
+    finally:
+        product.config["workspaces"] = small
+        product.write_config()
+        host.wait_for("they are gone", lambda: len(json.loads(product.csm("status", "--json").stdout)["workspaces"]) == 3, 120)
+        host.sh("systemctl start nginx")

@@ -5,7 +5,7 @@ import contextlib
 
 import pytest
 
-from lab.invariants import plant_canary
+from lab.invariants import KEY, KEY_FILE, plant_canary
 from lab.product import DAEMON
 
 INTENTS = "/var/lib/code-server-multi/intent"
@@ -36,11 +36,13 @@ def full(host, place, of):
     }[of]
     host.sh(fill, place)
     try:
-        # It is as it should be, or the story shows nothing.
-        assert host.run("mkdir", f"{place}/lab-one-more", check=False).returncode or of == "bytes"
+        # It is as it should be, or the story shows nothing. (An empty file may take no byte.)
+        more = 'head -c 4096 /dev/zero >"$1"' if of == "bytes" else ': >"$1"'
+        host.run("sh", "-c", f"{more} && exit 7 || exit 3", "lab", f"{place}/lab-one-more", check=3)
+        host.sh('rm -f "$1" 2>/dev/null || true', f"{place}/lab-one-more")
         yield
     finally:
-        host.sh(clear + '; rm -rf "$1/lab-one-more"', place)
+        host.sh(clear, place)
 
 
 def listing(host, place):
@@ -77,7 +79,7 @@ def test_f9_no_room_for_an_intent(host, product, invariants, sam, of):
 def test_f9_no_room_in_run(host, product, invariants, sam, of):
     """Sockets, links, secrets and mount points are there."""
     sam.stop()
-    host.put("/etc/lab/secrets/canary", "canary-key-Tw5YdK63\n" + "# " * 2000 + "\n", 0o600)
+    host.put(KEY_FILE, KEY + "\n" + "# " * 2000 + "\n", 0o600)
     with full(host, RUN, of):
         assert sam.csm("start", "sam") == 1
         said = product.workspace("sam")
@@ -86,8 +88,8 @@ def test_f9_no_room_in_run(host, product, invariants, sam, of):
         invariants.refusals_have_reasons(refused=["sam"])
         invariants.bystanders.check()
     host.wait_for("it mended by itself", sam.is_ready, 30)
-    host.put("/etc/lab/secrets/canary", "canary-key-Tw5YdK63\n", 0o600)
-    sam.restart()
+    host.put(KEY_FILE, KEY + "\n", 0o600)
+    assert sam.restart() == 0
     invariants.check()
 
 
@@ -102,7 +104,7 @@ def test_f9_no_room_for_nginx(host, product, invariants, sam, visit):
         invariants.bystanders.check()
     host.wait_for("it mended by itself", lambda: not product.status()["nginx"].get("finding"), 30)
     host.wait_for("sam's vhost is gone", lambda: visit("sam").get("/").status_code == 404, 10)
-    product.config["workspaces"]["sam"] = product.workspace_table("sam") | {"secret_environment": {"LAB_KEY": "/etc/lab/secrets/canary"}}
+    product.config["workspaces"]["sam"] = product.workspace_table("sam") | {"secret_environment": {"LAB_KEY": KEY_FILE}}
     product.reload()
     product.wait_ready("sam")
     host.wait_for("sam's vhost is back", lambda: visit("sam").get("/").status_code == 401, 20)

@@ -11,6 +11,7 @@ import pytest
 
 from lab.invariants import plant_canary
 from lab.product import DAEMON, GATEWAY
+from lab.subject import RUNS
 
 HISTORIES = int(os.environ.get("CSM_LAB_HISTORIES", "5"))
 SEED = int(os.environ.get("CSM_LAB_SEED") or time.time_ns() % 1_000_000)
@@ -38,25 +39,42 @@ def play(host, product, sam, pool, events):
             continue
         if act == "add":
             product.config["workspaces"]["sam"] = sam.table
-            doing = pool.submit(sam.reload)
-        else:
-            if act == "remove":
-                sam.table = dict(product.config["workspaces"]["sam"])
-            doing = pool.submit(getattr(sam, act))
+        elif act == "remove":
+            sam.table = product.config["workspaces"].pop("sam")
+        doing = pool.submit(sam.again, act)
         if victim:
             # The moment itself, not a wait for anything.
             time.sleep(moment)
             host.run("systemctl", "kill", "--signal=KILL", "--kill-whom=main", victim, check=False)
-        if doing.result(90) and victim == DAEMON and act in ("start", "stop"):
+        code = doing.result(90)
+        host.wait_for("a daemon answers", product.status, 20)
+        if code != 0:
+            assert victim == DAEMON, f"undisturbed {act} ended with {code}"
             # Whether it was on disk before the daemon died is open; so it is asked for again, as people do.
-            getattr(sam, act)()
+            assert sam.again(act) == 0, act
+        sam.runs = RUNS.get(act, sam.runs)
+
+
+def as_acknowledged(host, product, sam):
+    """Everything that was answered with 0 has come about: by what is on disk, in systemd and inside."""
+    table = product.config["workspaces"].get("sam")
+    intent = sam.intent()
+    assert (intent["running"] if intent else True) is sam.runs, f"{intent}, and what was acknowledged: {sam.runs}"
+    if not table or not sam.runs:
+        assert sam.is_absent()
+        return True
+    assert sam.is_ready()
+    if "tasks_max" in table:
+        assert host.show("csm-sam.service", "TasksMax") == str(table["tasks_max"])
+    assert sam.greeting() == table.get("environment", {}).get("GREETING", "")
+    return True
 
 
 @pytest.mark.long
 def test_every_history_ends_as_desired(host, product, invariants, sam):
     print(f"seed: {SEED} (CSM_LAB_SEED={SEED} repeats it)")
     dice = random.Random(SEED)
-    sam.table = dict(product.config["workspaces"]["sam"])
+    sam.runs = True
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         for number in range(HISTORIES):
             events = history(dice)
@@ -67,9 +85,9 @@ def test_every_history_ends_as_desired(host, product, invariants, sam):
             print(what)
             try:
                 play(host, product, sam, pool, events)
-                host.wait_for("a daemon answers", product.status, 20)
                 # What was being started when the last kill came has its time; a gateway too.
                 invariants.quick(within=20, most_delay=10)
+                as_acknowledged(host, product, sam)
                 invariants.intents_are_whole()
                 # The dear ones now and then.
                 if number % 20 == 0 or number == HISTORIES - 1:

@@ -9,6 +9,8 @@ MOST_DELAY = 1.0
 EVERY = 0.1
 # A request passes this many processes; each may be kept waiting by a busy machine as long as a thread of ours is.
 PASSED = 4
+# On a machine that keeps people waiting for longer nothing can be said about the product.
+TOO_BUSY = 5.0
 
 
 class Bystanders:
@@ -37,7 +39,9 @@ class Bystanders:
 
     def busy(self):
         """Seconds to allow for a machine that has other things to do, by what it cost us since this was asked last."""
-        return PASSED * self._metronome.since()
+        late = PASSED * self._metronome.since()
+        assert late <= TOO_BUSY, f"this machine is too busy to say anything: {late:.1f} s would have to be allowed"
+        return late
 
     def close(self):
         for one in (self._metronome, *self._asking.values(), *self.clients.values()):

@@ -3,7 +3,7 @@
 # In each place, for each word: prints "word place" for whatever holds it. Words come on standard input, since this
 # script's own command line and environment are searched too.
 SEARCH = r"""
-import os, pathlib, subprocess, sys
+import contextlib, os, pathlib, re, subprocess, sys
 words = sys.stdin.read().split()
 
 def report(place, content):
@@ -14,19 +14,17 @@ def report(place, content):
 def output(*argv):
     return subprocess.run(argv, capture_output=True, check=True).stdout
 
-def in_container(pid):
-    return "libpod-payload" in pathlib.Path(f"/proc/{pid}/cgroup").read_text()
+def kind(pid):
+    # In a container it is the workspace's, whose own key may be there, and nobody else's.
+    found = re.search(r"/csm-([a-z0-9-]+)\.service/libpod-payload", pathlib.Path(f"/proc/{pid}/cgroup").read_text())
+    return f"inside-{found[1]}" if found else "process"
 
 report("journal", output("journalctl", "--boot", "--output=export", "--no-pager"))
 report("units", output("systemctl", "show", "--all", "--no-pager", "*"))
 for pid in filter(str.isdigit, os.listdir("/proc")):
-    try:
-        if in_container(pid):
-            continue
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
         for what in ("cmdline", "environ"):
-            report(f"process-{what}", pathlib.Path(f"/proc/{pid}/{what}").read_bytes())
-    except (OSError, ValueError):
-        pass
+            report(f"{kind(pid)}-{what}", pathlib.Path(f"/proc/{pid}/{what}").read_bytes())
 TREES = {
     "podman": ["/var/lib/code-server-multi/podman", "/var/lib/code-server-multi/accounts", *map(str, pathlib.Path("/run").glob("csm-*"))],
     "nginx": ["/var/lib/code-server-multi/nginx", "/var/log/nginx", "/run/nginx", "/var/lib/nginx"],
@@ -42,9 +40,9 @@ for place, tops in TREES.items():
             below[:] = [name for name in below if not os.path.ismount(os.path.join(directory, name))]
             for name in names:
                 path = os.path.join(directory, name)
-                if os.path.isfile(path) and not os.path.islink(path):
-                    with open(path, "rb") as file:
-                        report(f"{place} {path}", file.read())
+                with contextlib.suppress(FileNotFoundError):  # it was there a moment ago
+                    if os.path.isfile(path) and not os.path.islink(path):
+                        report(f"{place} {path}", pathlib.Path(path).read_bytes())
 for path in pathlib.Path("/").glob("core*"):
     if path.is_file():
         report(f"core {path}", path.read_bytes())

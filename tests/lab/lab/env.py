@@ -1,5 +1,6 @@
 """Where things are, and the name of this run. Nothing here may write into the checkout."""
 
+import functools
 import os
 import shutil
 import time
@@ -12,9 +13,15 @@ CACHE = Path(
     or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "code-server-multi"
 )
 
+
+def process(pid):
+    """A process by its number and the moment of its start (proc_pid_stat(5)): the number's next owner is another one."""
+    return f"{pid}x{Path(f'/proc/{pid}/stat').read_text().rsplit(')', 1)[1].split()[19]}"
+
+
 # Every process that a run starts inherits this, so that what is left of it can be told from other runs'.
 MARK = "CSM_LAB_RUN"
-RUN = os.environ.setdefault(MARK, f"r{os.getpid()}")
+RUN = os.environ.setdefault(MARK, f"r{process(os.getpid())}")
 
 DOMAIN = "code.example.test"
 
@@ -27,6 +34,7 @@ def product(what):
     return Path(value)
 
 
+@functools.cache
 def artifacts():
     """A directory of this run's own; of earlier ones, the newest nine stay."""
     given = os.environ.get("CSM_ARTIFACTS")

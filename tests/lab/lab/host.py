@@ -170,18 +170,17 @@ def _as_root(entry):
 
 
 def of_runs_that_died():
-    """Takes down hosts whose run was killed before it could: their names say which process that was."""
+    """Takes down hosts whose run, or filling of a store, was killed before it could: their names say which process that was."""
     for kind in ("ns", "vm"):
-        for place in (env.CACHE / kind).glob("r*-*"):
-            pid = place.name[1:].split("-")[0]
-            if pid.isdigit() and not _is_run(pid):
+        for place in (env.CACHE / kind).glob("*"):
+            found = re.match(r"(?:r|fill-)((\d+)x\d+)(?:-|$)", place.name)
+            if found and not _is_alive(found[2], found[1]):
                 subprocess.run([env.LAB / "bin" / kind, "down", place.name], check=False)
 
 
-def _is_run(pid):
-    """A run's own number is in its own environment only if it was started with it; the name says python either way."""
+def _is_alive(pid, process):
     try:
-        return b"python" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return env.process(pid) == process
     except OSError:
         return False
 

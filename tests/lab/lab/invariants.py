@@ -12,7 +12,8 @@ from .product import DAEMON
 
 KEY = "canary-key-Tw5YdK63"
 KEY_FILE = "/etc/lab/secrets/canary"
-ALLOWED = "run /run/code-server-multi/secrets/"
+# Where sam's key belongs: in sam's editor, and in the file that it is handed over in, 0400 on tmpfs.
+ALLOWED = {"inside-sam-environ", "run /run/code-server-multi/secrets/sam/LAB_KEY"}
 HOMES = "/var/lib/vscode"
 INTENTS = "/var/lib/code-server-multi/intent"
 
@@ -33,15 +34,10 @@ done
 
 MANIFEST = r"""find /var/lib/vscode -path '*/planted*' -printf '%p %y %s %U:%G %m %T@ %l\n' | LC_ALL=C sort"""
 
-# Containers by the unit that they are in, and processes of a workspace's account that are in no unit of its own.
+# Containers by the unit that they are in.
 RUNNING = r"""
 for name; do
-  unit=csm-$name.service
-  group=/sys/fs/cgroup/csm.slice/$unit
-  echo "$name $(find "$group" -maxdepth 1 -type d -name 'libpod-payload*' 2>/dev/null | wc -l) $(
-    for pid in $(pgrep -u "csm-$name"); do
-      grep -qE "/csm-$name(--[a-z]+-[0-9]+)?\.service" "/proc/$pid/cgroup" 2>/dev/null || test ! -e "/proc/$pid" || echo "$pid"
-    done | wc -l)"
+  echo "$name $(find "/sys/fs/cgroup/csm.slice/csm-$name.service" -maxdepth 1 -type d -name 'libpod-payload*' 2>/dev/null | wc -l)"
 done
 """
 
@@ -103,9 +99,10 @@ class Invariants:
     def one_container_each(self):
         """I2: never two, and nothing of anybody's outside their own unit."""
         for line in self.host.sh(RUNNING, *self.product.people).splitlines():
-            name, containers, strays = line.split()
+            name, containers = line.split()
             assert int(containers) <= 1, f"{name} has {containers} containers"
-            assert int(strays) == 0, f"{name} has {strays} processes outside its unit"
+            strays = self.product.strays(name)
+            assert not strays, f"{name} has processes outside its units: {strays}"
 
     def homes_are_left_alone(self):
         """I5: names, kinds, sizes, owners, modes, times and targets of what people have."""
@@ -114,8 +111,8 @@ class Invariants:
     def no_secret_is_told(self):
         """I6"""
         self.host.sh("journalctl --sync", timeout=20)
-        found = [line for line in search(self.host, KEY, *self.product.passwords.values()) if not line[1].startswith(ALLOWED)]
-        assert not found
+        found = search(self.host, KEY, *self.product.passwords.values())
+        assert not [(word, place) for word, place in found if (word, place) not in {(KEY, allowed) for allowed in ALLOWED}]
 
     def refusals_have_reasons(self, refused=()):
         """I8: whoever is not served, and whatever else is amiss, with a code, words and a way out; in the journal too."""

@@ -32,6 +32,24 @@ exec setpriv --reuid "csm-$name" --regid "csm-$name" --init-groups env -i PATH="
 """
 
 
+# Of each process whose real user id is in one of the ranges "FIRST COUNT ...": its number, its cgroup and its name.
+OF_IDS = r"""
+import os, sys
+numbers = list(map(int, sys.argv[1:]))
+ids = [range(first, first + count) for first, count in zip(numbers[::2], numbers[1::2])]
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    try:
+        with open(f"/proc/{pid}/status") as file:
+            status = dict(line.rstrip("\n").split(":", 1) for line in file)
+        with open(f"/proc/{pid}/cgroup") as file:
+            group = file.read().split("::")[-1].strip()
+    except (FileNotFoundError, ProcessLookupError):
+        continue  # it has ended
+    if status["State"].split()[0] not in "ZX" and any(int(status["Uid"].split()[0]) in some for some in ids):
+        print(pid, group, status["Name"].strip())
+"""
+
+
 def blocks():
     """The document's shell blocks that have a purpose, as [(purpose, name, text)]."""
     found = re.findall(
@@ -208,3 +226,19 @@ class Product:
         """Every process of a workspace's service."""
         group = self.host.show(f"csm-{name}.service", "ControlGroup")
         return set(map(int, self.host.sh('find "/sys/fs/cgroup$1" -name cgroup.procs -exec cat {} +', group).split()))
+
+    def ids(self, name):
+        """The user ids of a workspace outside: the account's own, and those below it, which everything inside runs as.
+        For somebody whose account is about to go: as the arguments that `processes` takes."""
+        return self.host.sh('echo "$(id -u "csm-$1") 1"; sed -n "s/^csm-$1:\\([0-9]*\\):/\\1 /p" /etc/subuid', name).split()
+
+    def processes(self, ids):
+        """What runs with one of these user ids, wherever: {pid: "cgroup name"}."""
+        assert len(ids) >= 4, f"an account and its range: {ids}"
+        lines = self.host.run("python3", "-c", OF_IDS, *ids).stdout.splitlines()
+        return {int(pid): what for pid, what in (line.split(" ", 1) for line in lines)}
+
+    def strays(self, name):
+        """Those that are in no unit of the workspace's own."""
+        own = re.compile(rf"/csm-{name}(--[a-z]+-[0-9]+)?\.service(/| )")
+        return {pid: what for pid, what in self.processes(self.ids(name)).items() if not own.search(what)}

@@ -3,6 +3,10 @@
 import tomllib
 
 
+# What it is to do after each of these, until told otherwise.
+RUNS = {"start": True, "stop": False, "restart": True, "change": True}
+
+
 class Subject:
     def __init__(self, host, product, name="sam"):
         self.host, self.product, self.name, self.greetings = host, product, name, 0
@@ -51,6 +55,18 @@ class Subject:
     def reload(self):
         self.product.write_config()
         return self.csm("reload")
+
+    def again(self, act):
+        """The same once more, after the daemon was lost on the way. What the configuration says is in the file already."""
+        return self.reload() if act in ("remove", "add") else getattr(self, act)()
+
+    def assert_done(self, act):
+        """What an exit code of 0 means, by what is on disk and inside, and not by the daemon's word."""
+        if act in RUNS:
+            intent = self.intent()
+            assert intent and intent["running"] is RUNS[act], f"csm {act} said it was done, and the intent is {intent}"
+        if act == "change":
+            assert self.greeting() == str(self.greetings), "csm restart said it was done, and the old environment is there"
 
     def intent(self):
         """As it is on disk; nothing when there is no file."""

@@ -102,7 +102,7 @@ def test_a_changed_environment_and_the_restart_that_applies_it(host, product, by
     def change():
         code = sam.change()
         if code == 0:
-            assert sam.greeting() == str(sam.greetings), "csm restart said it was done, and the old environment is there"
+            sam.assert_done("change")
         return code
 
     at_every_boundary(host, product, bystanders, (change, sam.is_ready))
@@ -116,6 +116,7 @@ def test_random_moments(host, product, bystanders, sam):
     arrived = {"stop": sam.is_stopped, "start": sam.is_ready, "restart": sam.is_ready, "remove": sam.is_gone, "add": sam.is_ready, "change": sam.is_ready}
     state = "ready"
     after = {"stop": "stopped", "remove": "gone"}
+    acknowledged = 0
     choices = {"ready": ("stop", "restart", "remove", "change"), "stopped": ("start", "restart", "change"), "gone": ("add",)}
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         for number in range(KILLS):
@@ -127,22 +128,26 @@ def test_random_moments(host, product, bystanders, sam):
             doing = pool.submit(getattr(sam, act))
             # The moment itself, not a wait for anything.
             time.sleep(moment)
+            undisturbed = doing.done()
             host.sh('kill -KILL "$1"', str(before))
-            doing.result(90)
-            if state == "stopped" and act in ("restart", "change"):
-                # Lost with the daemon that was asked: then it is still stopped, and asking again starts it.
-                sam.start()
-            if act == "stop" and not host.run("grep", "-q", "running = false", "/var/lib/code-server-multi/intent/sam.toml", check=False).returncode == 0:
-                sam.stop()
-            if act == "start":
-                sam.start()
+            code = doing.result(90)
             state = after.get(act, "ready")
             try:
+                if code == 0:
+                    # What the caller was told is true, whatever became of the daemon since.
+                    sam.assert_done(act)
+                    acknowledged += 1
+                else:
+                    assert not undisturbed, f"undisturbed it ended with {code}"
+                    # Whether it was on disk by then nobody can know; asking again is what people do.
+                    host.wait_for("a daemon answers", product.status, 20)
+                    assert sam.again(act) == 0
                 host.wait_for(f"sam: {arrived[act].__name__}", lambda act=act: arrived[act]() and product.is_settled(), 40)
                 bystanders.check()
             except AssertionError as error:
                 raise AssertionError(what) from error
             assert product.daemon_pid() not in (0, before)
+    print(f"{acknowledged} of {KILLS} were acknowledged all the same")
     if state != "ready":
         sam.add() if state == "gone" else sam.start()
         host.wait_for("sam is back", sam.is_ready, 40)

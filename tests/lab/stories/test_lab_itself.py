@@ -11,6 +11,7 @@ from lab.browser import Browser
 from lab.client import Client
 from lab.host import Host
 from lab.pki import Pki
+from lab.product import Product
 
 PRODUCT = False
 
@@ -68,6 +69,22 @@ def test_chromium_opens_a_page_with_the_certificate_checked(host, browser, site,
         other.visitor().new_page().goto(other.url("dan"))
 
 
+def test_a_process_of_a_workspace_that_is_in_no_unit_of_its_own_is_found(host, pki):
+    """Whatever runs in a container has a subordinate id: looking for the account's own would find none of it."""
+    product = Product(host, pki, people=["dan"])
+    host.sh("useradd --system csm-dan; echo csm-dan:500000:65536 | tee -a /etc/subuid >>/etc/subgid")
+    ids = product.ids("dan")
+    as_user = ("setpriv", "--reuid=500999", "--clear-groups", "sleep", "1000")
+    with host.service("stray", *as_user) as unit:
+        host.wait_for("it is found", lambda: {int(host.show(unit, "MainPID")): f"/system.slice/{unit} sleep"} == product.strays("dan"), 10)
+        host.sh("userdel csm-dan; sed -i /^csm-dan:/d /etc/subuid /etc/subgid")
+        assert product.processes(ids), "not found any more once the account is gone"
+        host.run("systemd-run", "--quiet", "--collect", "--unit=csm-dan--lab-1", *as_user)
+        assert len(product.processes(ids)) == 2
+    host.run("systemctl", "stop", "csm-dan--lab-1.service")
+    assert not product.processes(ids)
+
+
 def test_down_leaves_nothing_and_takes_everything_with_it():
     with Host("brief") as brief:
         brief.sh("systemd-run --quiet --unit=stubborn bash -c 'trap \"\" TERM; while :; do sleep 1000; done'")
@@ -81,13 +98,20 @@ def test_down_leaves_nothing_and_takes_everything_with_it():
 
 
 def test_hosts_of_a_killed_run_are_found_and_removed(monkeypatch):
-    ended = subprocess.Popen(["true"])
-    ended.wait()
-    monkeypatch.setattr(env, "RUN", f"r{ended.pid}")
-    forgotten = Host("forgotten")
-    forgotten.up()
-    hosts.of_runs_that_died()
-    assert not forgotten.directory.exists()
+    with subprocess.Popen(["sleep", "1000"]) as run:
+        # One whose number belongs to somebody else by now, and one that goes on.
+        monkeypatch.setattr(env, "RUN", f"r{run.pid}x1")
+        forgotten = Host("forgotten")
+        forgotten.up()
+        monkeypatch.setattr(env, "RUN", f"fill-{env.process(run.pid)}")
+        filling = Host("still")
+        filling.up()
+        hosts.of_runs_that_died()
+        assert not forgotten.directory.exists() and filling.directory.exists()
+        run.kill()
+        run.wait()
+        hosts.of_runs_that_died()
+        assert not filling.directory.exists()
     assert not hosts.left_behind()
 
 

@@ -147,20 +147,21 @@ def usage(product, name):
 
 def test_a_fork_bomb_is_its_owners_own_trouble(host, product):
     before = product.main_pids("dan")
-    alone = latencies(product, "dan", 30)
+    alone = latencies(product, "dan", 100)
     bomb = host.start(*product.inside_argv("sam", "bash", "-c", "bomb() { bomb | bomb & }; while :; do bomb; done"))
     try:
         host.wait_for("the bomb is at its limit", lambda: events(product, "sam", "pids.events", "max") > 50, 90)
         took = latencies(product, "dan", 100)
         print(f"neighbour's /healthz in ms, alone: {summary(alone)}; beside a fork bomb: {summary(took)}")
-        assert percentile(took, 99) < 1
+        # Not much more than alone; below a quarter of a second nobody notices, and an emulated processor jumps that far.
+        assert percentile(took, 99) <= max(2 * percentile(alone, 99), 0.25)
         # Other people's: nothing of the kind.
         assert events(product, "dan", "pids.events", "max") == 0
 
         begun = time.monotonic()
         product.csm("stop", "sam")
         stopped = time.monotonic() - begun
-        assert not host.sh("pgrep -u csm-sam || true")
+        assert not product.processes(product.ids("sam"))
         print(f"csm stop beside it took {stopped:.1f} s")
     finally:
         bomb.kill()

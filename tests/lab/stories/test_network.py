@@ -14,18 +14,24 @@ import selectors, socket, sys
 waiting = selectors.DefaultSelector()
 for family, address, port in [(socket.AF_INET, "0.0.0.0", 7771), (socket.AF_INET6, "::", 7771),
                               (socket.AF_INET, "127.0.0.1", 7772), (socket.AF_INET6, "::1", 7772)]:
-    s = socket.socket(family)
-    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if family == socket.AF_INET6:
-        s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    s.bind((address, port))
-    s.listen(64)
-    waiting.register(s, selectors.EVENT_READ)
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        s = socket.socket(family, kind)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        s.bind((address, port))
+        if kind == socket.SOCK_STREAM:
+            s.listen(64)
+        waiting.register(s, selectors.EVENT_READ)
 while True:
     for key, _ in waiting.select():
-        connection, peer = key.fileobj.accept()
-        connection.sendall(b"reached the host")
-        connection.close()
+        s = key.fileobj
+        if s.type == socket.SOCK_DGRAM:
+            s.sendto(*s.recvfrom(100))
+        else:
+            connection, peer = s.accept()
+            connection.sendall(b"reached the host")
+            connection.close()
 """
 
 # All at once: what is dropped silently takes the whole timeout.
@@ -33,13 +39,28 @@ CONNECT = """
 import json, os, socket, sys, threading
 os.environ["RES_OPTIONS"] = "timeout:1 attempts:1"  # names that nobody resolves here
 answers = []
-def attempt(address, port):
+def said(s):
     try:
-        with socket.create_connection((address, port), 3) as s:
-            s.settimeout(3)
-            answers.append([address, port, "reached: " + repr(s.recv(40))])
+        return repr(s.recv(40))
     except Exception as error:
-        answers.append([address, port, type(error).__name__])
+        return type(error).__name__  # it waits for what the client says
+def tcp(address, port):
+    with socket.create_connection((address, port), 3) as s:
+        s.settimeout(1)
+        return "reached: " + said(s)
+def udp(address, port):
+    family, kind, _, _, there = socket.getaddrinfo(address, port, type=socket.SOCK_DGRAM)[0]
+    with socket.socket(family, kind) as s:
+        s.settimeout(3)
+        s.connect(there)
+        s.send(b"echo")
+        return "reached: " + repr(s.recv(40))
+def attempt(address, port, protocol):
+    try:
+        answer = {"tcp": tcp, "udp": udp}[protocol](address, port)
+    except Exception as error:
+        answer = type(error).__name__
+    answers.append([address, port, protocol, answer])
 threads = [threading.Thread(target=attempt, args=target) for target in json.load(sys.stdin)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
@@ -67,11 +88,13 @@ def addresses(host):
 
 
 def attempt(run, targets):
+    """Each is address, port and, unless it is tcp, a protocol."""
+    targets = [[*target, "tcp"][:3] for target in targets]
     return json.loads(run("python3", "-c", CONNECT, input=json.dumps(targets)).stdout)
 
 
 def reached(answers):
-    return [answer for answer in answers if answer[2].startswith("reached")]
+    return [answer for answer in answers if answer[3].startswith("reached")]
 
 
 def test_no_address_of_the_host_is_reached(host, product, listening):
@@ -80,13 +103,17 @@ def test_no_address_of_the_host_is_reached(host, product, listening):
     own = addresses(host)
     assert {SECOND, METADATA, host.address[0], "127.0.0.1", "fd00:77::1"} <= own
     targets = [[address, port] for address in sorted(own) for port in sorted(ports)]
-    # From the host itself they answer: so the refusals below mean something.
-    answers = attempt(host.run, [[address, OPEN] for address in (SECOND, METADATA, host.address[0], "127.0.0.1", "fd00:77::1")])
-    assert len(reached(answers)) == 5, answers
+    targets += [[address, port, "udp"] for address in sorted(own) for port in (OPEN, LOOPBACK)]
+    # From the host itself they answer: so the refusals below mean something. 443 and 80 wait for what the client says.
+    there = [[address, OPEN, protocol] for address in (SECOND, METADATA, host.address[0], "127.0.0.1", "fd00:77::1") for protocol in ("tcp", "udp")]
+    there += [["127.0.0.1", LOOPBACK, "udp"], [SECOND, 443], [SECOND, 80], [SECOND, 22]]
+    answers = attempt(host.run, there)
+    assert len(reached(answers)) == len(there), answers
     # What Podman and pasta know as names for the host.
     gateway = host.sh("ip route | awk '/^default/ { print $3; exit }'")
     more = ["169.254.1.1", "169.254.1.2", "host.containers.internal", "host.docker.internal", gateway, "10.0.2.2"]
     targets += [[address, port] for address in more for port in (OPEN, LOOPBACK, 443, 22)]
+    targets += [[address, port, "udp"] for address in more for port in (OPEN, LOOPBACK, 53)]
     answers = attempt(lambda *argv, **options: product.inside("dan", *argv, timeout=120, **options), targets)
     assert len(answers) == len(targets)
     assert not reached(answers), reached(answers)
@@ -96,8 +123,9 @@ def test_an_address_that_comes_later_is_not_reached_either(host, product, listen
     host.sh("ip addr add 203.0.113.88/32 dev eth0")
     host.wait_for("the units know", lambda: "203.0.113.88" in host.show("csm-dan.service", "IPAddressDeny"), 30)
     inside = lambda *argv, **options: product.inside("dan", *argv, **options)  # noqa: E731
-    assert not reached(attempt(inside, [["203.0.113.88", OPEN]]))
-    assert reached(attempt(host.run, [["203.0.113.88", OPEN]]))
+    targets = [["203.0.113.88", OPEN, "tcp"], ["203.0.113.88", OPEN, "udp"]]
+    assert not reached(attempt(inside, targets))
+    assert len(reached(attempt(host.run, targets))) == 2
 
 
 def test_a_port_of_its_own_is_reached(host, product):

@@ -120,13 +120,14 @@ def test_somebody_joins_and_leaves_and_nobody_else_notices(host, product):
         with product.visitor("sam") as sam:
             assert sam.get("/healthz").status_code == 200
         window.assert_alive()
-        number = host.sh("id -u csm-sam")
+        ids, number = product.ids("sam"), host.sh("id -u csm-sam")
+        assert product.processes(ids)
         # A switch takes the account away before the daemon hears of it.
         host.sh("sed -i /^csm-sam:/d /etc/passwd /etc/shadow /etc/subuid /etc/subgid")
         del product.config["workspaces"]["sam"]
         product.switch()
         host.wait_for("sam is gone", lambda: host.show("csm-sam.service", "ActiveState") in ("inactive", "failed"), 40)
-        assert host.run("pgrep", "-u", number, check=False).returncode == 1
+        assert not product.processes(ids)
         product.wait_settled()
         window.assert_alive()
         assert dan.get("/healthz").status_code == 200
@@ -155,6 +156,6 @@ def test_another_podman_in_nixpkgs_leaves_nothing_pending(host, product):
     assert product.main_pids() == before
     # What runs was started by a program that is gone, and stops all the same.
     product.csm("stop", "alice")
-    assert host.run("pgrep", "-u", "csm-alice", check=False).returncode == 1
+    assert not product.processes(product.ids("alice"))
     product.csm("start", "alice")
     product.wait_ready("alice")
