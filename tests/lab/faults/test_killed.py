@@ -2,8 +2,8 @@
 CSM_LAB_SEED; at all of them with CSM_LAB_CALLS=all (tests/long does). stories/test_kill9.py kills it around each step and
 at random moments.
 
-strace(1) counts calls for each thread by itself. Only the daemon's first thread is traced: it does everything but hashing
-passwords and reading inotify's events."""
+strace(1) counts calls for each thread by itself, and so does the recording. Which thread comes to a number first may differ
+from time to time: then the daemon is killed a little earlier, and that is told."""
 
 import os
 import random
@@ -36,10 +36,11 @@ class Tracer:
 
     def __init__(self, host, pid, *options):
         self.host = host
-        self._strace = host.start("strace", "-y", "-o", TRACE, "-p", str(pid), *options)
-        # It says so once it holds the process; everything after that is seen.
+        threads = int(host.sh('ls "/proc/$1/task" | wc -l', str(pid)))
+        self._strace = host.start("strace", "-f", "-y", "-o", TRACE, "-p", str(pid), *options)
+        # It says so once it holds the process with its threads; everything after that is seen.
         line = self._strace.stdout.readline()
-        assert b"attached" in line, line
+        assert b"attached" in line and (threads == 1 or b"threads" in line), line
 
     def has_ended(self):
         """As it does with the process that it traces."""
@@ -53,10 +54,9 @@ class Tracer:
         """What it saw: [(name, which one of that name, the call in words)]."""
         counts, calls = {}, []
         for line in self.host.get(TRACE).decode(errors="replace").splitlines():
-            if found := re.match(r"([a-z0-9_]+)\(", line):
-                name = found[1]
-                counts[name] = counts.get(name, 0) + 1
-                calls.append((name, counts[name], line))
+            if found := re.match(r"(?:(\d+) +)?([a-z0-9_]+)\(", line):
+                counts[found.groups()] = counts.get(found.groups(), 0) + 1
+                calls.append((found[2], counts[found.groups()], line))
         return calls
 
 
@@ -155,5 +155,8 @@ def test_f2_every_call_that_writes_an_intent(host, product, invariants, sam, dic
     """Only what is on disk counts after it: the old intent or the new one, and never a mix."""
     acts = [(sam.stop, sam.is_stopped), (sam.start, sam.is_ready)]
     met = at_system_calls(host, product, invariants, sam, dice, acts, of_the_intent)
-    assert all(at and INTENT in at for _, at in met), met
+    assert all(at for _, at in met), met
+    exact = {call[0] for call, at in met if INTENT in at}
+    print(f"at {sum(INTENT in at for _, at in met)} of {len(met)} exactly there: {sorted(exact)}")
+    assert {"fsync"} < exact and any(name.startswith("rename") for name in exact), met
     invariants.check()
