@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::host::disk::{self, DiskError};
 use crate::host::exec::{ExecError, Starter, Waiting};
@@ -27,6 +27,8 @@ use crate::model::systemd::UnitSpec;
 use crate::model::unit::{self, Live, MOUNTS, Mount, SpecHash};
 
 const START: Duration = Duration::from_secs(unit::START_SECONDS + 5);
+/// What fails later did not fail for a word that was missed.
+const SOON: Duration = Duration::from_secs(10);
 const STOP: Duration = Duration::from_secs(unit::STOP_SECONDS + 10);
 const CHECK: Duration = Duration::from_secs(unit::STORAGE_CHECK_SECONDS);
 const CHECK_STOP: Duration = Duration::from_secs(3);
@@ -161,11 +163,11 @@ impl LiveEngine {
     async fn start(&self, name: &WorkspaceName, spec: &UnitSpec) -> Result<(), EngineError> {
         // A socket that a killed editor left would be taken for a new one.
         let _ = std::fs::remove_file(self.places(name).socket);
-        let mut events = self.systemd.events();
+        let begun = Instant::now();
         let mut started = self.start_unit(spec).await;
-        // A PID 1 that is reloaded in the middle may miss who told it that the container runs, and then ends the unit
-        // (result `protocol`).
-        if matches!(started, Err(SystemdError::Job { .. })) && resynced(&mut events) {
+        // A PID 1 that is busy or was reloaded may miss the word of a Podman that has ended by then, and ends a container
+        // that runs (result `protocol`). That can't be told from other failures once the unit is gone; a second one counts.
+        if matches!(started, Err(SystemdError::Job { .. })) && begun.elapsed() < SOON {
             started = self.start_unit(spec).await;
         }
         match started {
@@ -439,11 +441,6 @@ impl LiveEngine {
             Err(error) => Err(disk(step, error)),
         }
     }
-}
-
-/// Whether signals may have been missed since these events were subscribed to.
-fn resynced(events: &mut tokio::sync::broadcast::Receiver<systemd::Event>) -> bool {
-    std::iter::from_fn(|| events.try_recv().ok()).any(|event| event == systemd::Event::Resync)
 }
 
 fn link(places: &Places) -> Result<(), FileError> {

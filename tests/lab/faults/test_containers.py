@@ -60,9 +60,9 @@ def test_f11_a_damaged_store_is_one_accounts_trouble(host, product, invariants, 
         invariants.refusals_have_reasons(refused=["sam"])
         invariants.bystanders.check()
         invariants.homes_are_left_alone()
-        # No storm: tried again after 1, 2, 4 s and so on.
+        # No storm: tried again after 1, 2, 4 s and so on, twice each time.
         host.wait_for("a while goes by", lambda: time.monotonic() - begun > 8, 10)
-        assert 1 <= attempts(host) - tried <= 5
+        assert 1 <= attempts(host) - tried <= 8
         # The command that it names is the way out, as it stands, and the document has the same.
         way_out = said["remediation"].split(": ", 1)[1]
         assert way_out == f"csm stop sam; rm -r {STORE}; csm start sam"
@@ -250,7 +250,7 @@ def test_f30_an_editor_that_ends_at_once(host, product, invariants, sam):
         host.wait_for("a while goes by", lambda: time.monotonic() - begun > 8, 10)
         tried = attempts(host) - before
         print(f"an editor that ends with {code} was started {tried} times in {time.monotonic() - begun:.0f} s")
-        assert 2 <= tried <= 6
+        assert 2 <= tried <= 8
         invariants.bystanders.check()
         # By hand at once.
         sam.configure(environment={})

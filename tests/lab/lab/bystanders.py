@@ -3,6 +3,8 @@
 import threading
 import time
 
+import httpx
+
 # A fault of one person delays nobody else's request by more (I7).
 MOST_DELAY = 1.0
 # Between two requests of somebody who is at work.
@@ -62,10 +64,18 @@ class _Asking:
         while not self._end.wait(EVERY):
             begun = time.monotonic()
             try:
-                code = self._client.get("/healthz").status_code
+                code = self._health()
             except Exception as error:
                 code = repr(error)
             self._answers.append((code, time.monotonic() - begun))
+
+    def _health(self):
+        try:
+            return self._client.get("/healthz").status_code
+        except httpx.RemoteProtocolError:
+            # An nginx that reads new files closes idle connections, also the one that a request is just being sent on.
+            # Browsers ask once more on another (RFC 9110, 9.2.2).
+            return self._client.get("/healthz").status_code
 
     def since(self):
         """Codes and the longest wait since this was asked last; waits for an answer to what is asked from now on."""
