@@ -8,6 +8,10 @@ import struct
 import threading
 import uuid
 
+# An editor that has just started sometimes says nothing to one of its first windows. The browser's gives up after a while
+# and opens another connection, and so does ours.
+TRIES, PATIENCE = 3, 8
+
 HEAD = struct.Struct(">BIII")
 REGULAR, CONTROL, ACK = 1, 2, 3
 
@@ -19,17 +23,22 @@ class Session:
         # The page first, as in a browser: the editor loads most of itself for it, and a window that comes meanwhile was
         # seen to wait for ever.
         client.get("/")
-        self._socket = client.websocket(
-            f"/?reconnectionToken={uuid.uuid4()}&reconnection=false&skipWebSocketFrames=false",
-            ping_interval=None,
-        )
-        self._buffer = b""
         self.ended = None
-        try:
-            self._shake_hands()
-        except BaseException:
-            self._socket.close()
-            raise
+        for left in reversed(range(TRIES)):
+            self._buffer, self._socket = b"", None
+            try:
+                self._socket = client.websocket(
+                    f"/?reconnectionToken={uuid.uuid4()}&reconnection=false&skipWebSocketFrames=false",
+                    ping_interval=None,
+                )
+                self._shake_hands()
+                break
+            except BaseException as error:
+                if self._socket:
+                    self._socket.close()
+                if not isinstance(error, TimeoutError) or not left:
+                    raise
+                print(f"{client.visited}: the editor did not answer a window within {PATIENCE} s; once more")
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -67,7 +76,7 @@ class Session:
 
     def _control(self):
         while True:
-            kind, _, text = self._message(timeout=20)
+            kind, _, text = self._message(timeout=PATIENCE)
             if kind == CONTROL:
                 return json.loads(text)
 
