@@ -103,7 +103,9 @@ def test_f31_a_journal_that_takes_nothing(host, product, invariants, sam):
         host.wait_for("the limit is set", lambda: host.show("csm-sam.service", "TasksMax") == "1999", 10)
         invariants.bystanders.check()
     host.sh("journalctl --sync", timeout=30)
-    product.csm("reload")
+    # With the next thing that it has to say.
+    product.config["workspaces"]["sam"]["tasks_max"] = 1998
+    product.reload()
     host.wait_for("it tells what was lost", lambda: "messages were lost" in host.journal(DAEMON), 20)
     # And away for good, for a while.
     states = lambda: [host.show(unit, "ActiveState") for unit in JOURNALD]  # noqa: E731
