@@ -20,9 +20,9 @@ class Session:
     """Use as a context manager. `is_alive()` asks the far end on the very same connection."""
 
     def __init__(self, client):
-        # The page first, as in a browser: the editor loads most of itself for it, and a window that comes meanwhile was
-        # seen to wait for ever.
-        client.get("/")
+        # The page first, as in a browser, and not only where it leads to: the editor loads most of itself for it, and a window
+        # that comes meanwhile was seen to wait for ever.
+        client.get("/", follow_redirects=True)
         self.ended = None
         for left in reversed(range(TRIES)):
             self._buffer, self._socket = b"", None
