@@ -5,6 +5,8 @@
 mod codes;
 #[path = "tidy/documents.rs"]
 mod documents;
+#[path = "tidy/guards.rs"]
+mod guards;
 #[path = "tidy/sources.rs"]
 mod sources;
 
@@ -144,6 +146,13 @@ fn every_attack_has_its_tests() {
         .collect();
     assert!(stories.len() > 2);
     assert_none(&documents::attacks(&text, &stories));
+}
+
+#[test]
+fn every_guard_is_there_to_be_taken_out() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).ok();
+    let table = toml::from_str(&read("tests/guards/guards.toml").unwrap()).unwrap();
+    assert_none(&guards::complaints(&table, &read));
 }
 
 #[test]

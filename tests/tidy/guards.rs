@@ -1,0 +1,92 @@
+//! Checks of the table of guards (tests/guards): what it takes out is there to be taken out, and somebody would miss it.
+
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Table {
+    guard: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    row: String,
+    guard: String,
+    file: String,
+    text: String,
+    instead: String,
+    #[serde(default)]
+    also: Vec<Cut>,
+    stories: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Cut {
+    file: String,
+    text: String,
+    instead: String,
+}
+
+/// Each text is exactly once in its file, something else takes its place, and each story is in its file.
+pub fn complaints(table: &Table, read: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for one in &table.guard {
+        let mut complain = |what: String| complaints.push(format!("tests/guards/guards.toml: {}: {what}", one.guard));
+        let first = (&one.file, &one.text, &one.instead);
+        let more = one.also.iter().map(|cut| (&cut.file, &cut.text, &cut.instead));
+        for (file, text, instead) in std::iter::once(first).chain(more) {
+            let count = read(file).unwrap_or_default().matches(text.as_str()).count();
+            if count != 1 {
+                complain(format!("{file} has {count} times {text:?}, and must have it once"));
+            }
+            if text == instead {
+                complain(format!("nothing is taken out of {file}"));
+            }
+        }
+        if !one.row.starts_with(['A', 'F']) || one.row[1..].parse::<u8>().is_err() {
+            complain(format!("no row is called {}", one.row));
+        }
+        if one.stories.is_empty() {
+            complain("nobody would miss it".to_owned());
+        }
+        for story in &one.stories {
+            let (path, name) = story.split_once("::").unwrap_or((story, ""));
+            let name = name.split('[').next().unwrap_or_default();
+            if !read(path).unwrap_or_default().contains(&format!("def {name}(")) {
+                complain(format!("the story {story} is not there"));
+            }
+        }
+    }
+    complaints
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guard_that_is_not_there_or_that_nobody_would_miss_is_caught() {
+        let read = |path: &str| {
+            Some(match path {
+                "src/x.rs" => "lock(); lock(); check();".to_owned(),
+                "tests/lab/x.py" => "def test_f1_x(host):".to_owned(),
+                _ => return None,
+            })
+        };
+        let wrong = |text: &str, stories: &str| {
+            let table = format!(
+                "[[guard]]\nrow = 'F1'\nguard = 'g'\nfile = 'src/x.rs'\ntext = '{text}'\ninstead = ''\nstories = [{stories}]"
+            );
+            complaints(&toml::from_str(&table).unwrap(), &read).len()
+        };
+        let story = "'tests/lab/x.py::test_f1_x[dan]'";
+        assert_eq!(wrong("check();", story), 0);
+        assert_eq!(wrong("lock();", story), 1);
+        assert_eq!(wrong("gone();", story), 1);
+        assert_eq!(wrong("check();", "'tests/lab/x.py::test_f2_x'"), 1);
+        assert_eq!(wrong("check();", "'tests/lab/y.py::test_f1_x'"), 1);
+        assert_eq!(wrong("", ""), 3);
+    }
+}
