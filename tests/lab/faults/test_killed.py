@@ -82,8 +82,11 @@ def of_the_intent(calls, _):
     """Those that write the intent, every one: its new file is made, written, given away, synced and renamed, and the
     directory synced."""
     chosen = [call for call in calls if INTENT in call[2]]
-    names = {call[0] for call in chosen}
-    assert {"openat", "write", "fsync"} <= names and any(name.startswith("rename") for name in names), chosen
+    assert {"openat", "write"} <= {call[0] for call in chosen}, chosen
+    # Nobody cuts the power here, so the order is looked at: the content, the name, and the directory that has it.
+    lasting = [line for name, _, line in chosen if name == "fsync" or name.startswith("rename")]
+    expected = [rf"fsync\(\d+<{INTENT}/\.sam\.toml\.new>", r"rename\w*\(", rf"fsync\(\d+<{INTENT}>"]
+    assert len(lasting) == 3 and all(map(re.search, expected, lasting)), lasting
     return chosen
 
 
