@@ -1,6 +1,9 @@
 """HTTPS and websockets as a program speaks them: the lab's authority, and names that lead to one host."""
 
+import select
 import socket
+import ssl
+import threading
 
 import httpx
 from websockets.sync.client import connect
@@ -28,6 +31,41 @@ class _ToHost(httpx.HTTPTransport):
         return super().handle_request(there)
 
 
+class _InTurn(ssl.SSLSocket):
+    """A connection that one thread may read while another one writes, as websockets does. OpenSSL itself takes one at a time:
+    with two, what was written never went out now and then, and nobody answered it."""
+
+    _turn = None
+
+    def do_handshake(self, block=False):
+        super().do_handshake(block)
+        super().settimeout(0)
+        self._turn = threading.Lock()
+
+    def settimeout(self, seconds):
+        if not self._turn:
+            super().settimeout(seconds)
+
+    def recv(self, *arguments):
+        return self._in_turn(super().recv, *arguments)
+
+    def send(self, *arguments):
+        return self._in_turn(super().send, *arguments)
+
+    def _in_turn(self, act, *arguments):
+        while True:
+            waits_for = select.poll()
+            try:
+                with self._turn:
+                    return act(*arguments)
+            except ssl.SSLWantReadError:
+                waits_for.register(self, select.POLLIN)
+            except ssl.SSLWantWriteError:
+                waits_for.register(self, select.POLLOUT)
+            # Not for ever: it may be closed meanwhile.
+            waits_for.poll(1000)
+
+
 class Client(httpx.Client):
     """One visitor, with cookies of their own, at https://NAME.DOMAIN. Redirects are not followed unless asked."""
 
@@ -53,7 +91,8 @@ class Client(httpx.Client):
 
     def websocket(self, path, headers=None, origin="own", name=None, **options):
         """Opens a websocket with this visitor's cookies; refusals raise websockets.exceptions.InvalidStatus."""
-        address = self.host.address
+        address, context = self.host.address, self.pki.context()
+        context.sslsocket_class = _InTurn
         visited = name or self.visited
         headers = dict(headers or {})
         if self.cookies.jar and "Cookie" not in headers:
@@ -61,7 +100,7 @@ class Client(httpx.Client):
         return connect(
             f"wss://{visited}{path}",
             sock=socket.create_connection(address, 20),
-            ssl=self.pki.context(),
+            ssl=context,
             server_hostname=visited,
             origin=f"https://{visited}" if origin == "own" else origin,
             additional_headers=headers,

@@ -8,37 +8,66 @@ import struct
 import threading
 import uuid
 
-# An editor that has just started sometimes says nothing to one of its first windows. The browser's gives up after a while
-# and opens another connection, and so does ours.
-TRIES, PATIENCE = 3, 8
+# For an answer to the handshake.
+PATIENCE = 20
 
 HEAD = struct.Struct(">BIII")
 REGULAR, CONTROL, ACK = 1, 2, 3
+
+
+
+def path():
+    """Of a window that was not there before."""
+    return f"/?reconnectionToken={uuid.uuid4()}&reconnection=false&skipWebSocketFrames=false"
+
+
+def handshake():
+    """What a window says first: gives what to send, and is sent what came back."""
+    answer = yield _control({"type": "auth", "auth": "00000000000000000000", "data": "lab"})
+    assert answer["type"] == "sign", answer
+    answer = yield _control({"type": "connectionType", "signedData": answer["data"], "desiredConnectionType": 1})
+    assert answer["type"] == "ok", answer
+
+
+def _control(message):
+    text = json.dumps(message).encode()
+    return HEAD.pack(CONTROL, 0, 0, len(text)) + text
+
+
+def acknowledge(number):
+    return HEAD.pack(ACK, 0, number, 0)
+
+
+class Stream:
+    """Pieces in, messages out."""
+
+    def __init__(self):
+        self._buffer = b""
+
+    def feed(self, piece):
+        """What is whole by now: [(kind, number, text)]."""
+        self._buffer += piece
+        whole = []
+        while len(self._buffer) >= HEAD.size:
+            kind, number, _, length = HEAD.unpack_from(self._buffer)
+            if len(self._buffer) < HEAD.size + length:
+                break
+            whole.append((kind, number, self._buffer[HEAD.size : HEAD.size + length]))
+            self._buffer = self._buffer[HEAD.size + length :]
+        return whole
 
 
 class Session:
     """Use as a context manager. `is_alive()` asks the far end on the very same connection."""
 
     def __init__(self, client):
-        # The page first, as in a browser, and not only where it leads to: the editor loads most of itself for it, and a window
-        # that comes meanwhile was seen to wait for ever.
-        client.get("/", follow_redirects=True)
-        self.ended = None
-        for left in reversed(range(TRIES)):
-            self._buffer, self._socket = b"", None
-            try:
-                self._socket = client.websocket(
-                    f"/?reconnectionToken={uuid.uuid4()}&reconnection=false&skipWebSocketFrames=false",
-                    ping_interval=None,
-                )
-                self._shake_hands()
-                break
-            except BaseException as error:
-                if self._socket:
-                    self._socket.close()
-                if not isinstance(error, TimeoutError) or not left:
-                    raise
-                print(f"{client.visited}: the editor did not answer a window within {PATIENCE} s; once more")
+        self.ended, self._stream = None, Stream()
+        self._socket = client.websocket(path(), ping_interval=None)
+        try:
+            self._shake_hands()
+        except BaseException:
+            self._socket.close()
+            raise
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -63,36 +92,21 @@ class Session:
         return not self._reader.is_alive()
 
     def _shake_hands(self):
-        self._say({"type": "auth", "auth": "00000000000000000000", "data": "lab"})
-        answer = self._control()
-        assert answer["type"] == "sign", answer
-        self._say({"type": "connectionType", "signedData": answer["data"], "desiredConnectionType": 1})
-        answer = self._control()
-        assert answer["type"] == "ok", answer
-
-    def _say(self, message):
-        text = json.dumps(message).encode()
-        self._socket.send(HEAD.pack(CONTROL, 0, 0, len(text)) + text)
-
-    def _control(self):
+        steps = handshake()
+        self._socket.send(next(steps))
         while True:
-            kind, _, text = self._message(timeout=PATIENCE)
-            if kind == CONTROL:
-                return json.loads(text)
-
-    def _message(self, timeout=None):
-        while len(self._buffer) < HEAD.size or len(self._buffer) < HEAD.size + HEAD.unpack_from(self._buffer)[3]:
-            self._buffer += self._socket.recv(timeout=timeout)
-        kind, number, _, length = HEAD.unpack_from(self._buffer)
-        text = self._buffer[HEAD.size : HEAD.size + length]
-        self._buffer = self._buffer[HEAD.size + length :]
-        return kind, number, text
+            for kind, _, text in self._stream.feed(self._socket.recv(timeout=PATIENCE)):
+                if kind == CONTROL:
+                    try:
+                        self._socket.send(steps.send(json.loads(text)))
+                    except StopIteration:
+                        return
 
     def _read(self):
         try:
             while True:
-                kind, number, _ = self._message()
-                if kind == REGULAR:
-                    self._socket.send(HEAD.pack(ACK, 0, number, 0))
+                for kind, number, _ in self._stream.feed(self._socket.recv()):
+                    if kind == REGULAR:
+                        self._socket.send(acknowledge(number))
         except Exception as error:
             self.ended = error
