@@ -19,7 +19,7 @@ use crate::host::intents::{IntentError, Intents};
 use crate::host::kills::Kills;
 use crate::host::listing::Listing;
 use crate::host::live::LiveEngine;
-use crate::host::systemd::{Chain, Systemd};
+use crate::host::systemd::{Chain, Event, Systemd};
 use crate::host::watch::Watch;
 use crate::host::{addresses, logs};
 use crate::model::account::AccountProblem;
@@ -162,13 +162,14 @@ pub async fn run(options: DaemonOptions) -> Result<(), DaemonError> {
     let gateway = accounts::ids(GATEWAY_ACCOUNT)?.ok_or(DaemonError::NoAccount(GATEWAY_ACCOUNT))?;
     let gateway_socket = listen(Path::new(layout::GATEWAY_SOCKET), 0o660, gateway.gid)?;
 
-    let (events, mut first) = (systemd.events(), systemd.events());
+    let mut events = systemd.events();
     vital.spawn("the connection to systemd", {
         let (systemd, token) = (systemd.clone(), token.clone());
         async move { systemd.watch(token).await }
     });
     // Before there is a connection nothing can be seen; without one the daemon still serves what it has.
-    let _ = tokio::time::timeout(CONNECT, first.recv()).await;
+    let first = tokio::time::timeout(CONNECT, events.recv()).await;
+    connected.send_replace(matches!(first, Ok(Ok(Event::Resync))));
     vital.spawn(
         "what follows systemd",
         follow(events, controller.clone(), connected, token.clone()),

@@ -311,12 +311,23 @@ impl<E: Engine> Controller<E> {
         }
     }
 
+    /// Hires a worker for whatever is present and nobody knew of. Says whether that could be seen.
+    pub async fn find(&self) -> bool {
+        match self.engine.present().await {
+            Ok(found) => {
+                self.hire(found.into_iter(), false);
+                true
+            }
+            Err(error) => {
+                tracing::warn!(error = %Chain(&error), "could not list what is present");
+                false
+            }
+        }
+    }
+
     /// Everything may have changed: look for what nobody knew of, and have everyone look.
     pub async fn resync(&self) {
-        match self.engine.present().await {
-            Ok(found) => self.hire(found.into_iter(), false),
-            Err(error) => tracing::warn!(error = %Chain(&error), "could not list what is present"),
-        }
+        self.find().await;
         self.hire(self.desired().workspaces.keys().cloned(), false);
         self.dismiss();
         self.image_kick.notify_one();

@@ -34,8 +34,11 @@ pub async fn follow<E: Engine>(
     connected: watch::Sender<bool>,
     token: CancellationToken,
 ) {
+    // Those of the configuration look as they begin; the others have to be found.
+    let is_connected = *connected.borrow();
+    let found = is_connected && controller.find().await;
     // Moved by a look at everything and by nothing else: units of others may come and go all day.
-    let mut due = Instant::now() + UNANSWERED;
+    let mut due = Instant::now() + if found { RESYNC } else { UNANSWERED };
     loop {
         let event = tokio::select! {
             () = token.cancelled() => return,

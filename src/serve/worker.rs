@@ -171,37 +171,34 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    /// Marks what is desired as seen, so that [`Self::superseded`] tells of what comes after.
-    fn wanted(&mut self) -> Option<Workspace> {
-        self.context
-            .desired
-            .borrow_and_update()
-            .workspaces
-            .get(&self.name)
-            .cloned()
+    /// What is desired, marked as seen, so that [`superseded`] tells of what comes after.
+    fn desired(&mut self) -> Arc<Desired> {
+        self.context.desired.borrow_and_update().clone()
     }
 
     /// Looks and acts until there is nothing to do. Says after how long to look again by itself.
     async fn pass(&mut self, token: &CancellationToken) -> Option<Duration> {
         for _ in 0..ROUNDS {
-            let wanted = self.wanted();
-            self.end_pause_if_asked(wanted.as_ref());
-            let seen = self.context.engine.observe(&self.name, wanted.as_ref()).await;
+            let desired = self.desired();
+            let wanted = desired.workspaces.get(&self.name);
+            self.end_pause_if_asked(wanted);
+            let seen = self.context.engine.observe(&self.name, wanted).await;
             // Looking takes its time, and what was wanted before is no reason to stop anything.
             if self.stale() {
                 continue;
             }
             let image = self.context.image.borrow().clone();
-            let machine = self.context.desired.borrow().machine.clone();
-            let mut plan = plan::workspace(wanted.as_ref(), &seen, &image, &machine);
+            // The machine as it is by now; with its next change everybody looks again.
+            let now = self.context.desired.borrow().clone();
+            let mut plan = plan::workspace(wanted, &seen, &image, &now.machine);
             self.restart_if_asked(&mut plan, &seen);
-            self.note_death(wanted.as_ref(), &seen);
+            self.note_death(wanted, &seen);
             let pause = self
                 .pause
                 .as_ref()
                 .map(|pause| pause.until.saturating_duration_since(Instant::now()));
-            self.hold_back(&mut plan, wanted.as_ref(), &seen);
-            self.publish(wanted.as_ref(), &seen, &plan);
+            self.hold_back(&mut plan, wanted, &seen);
+            self.publish(wanted, &seen, &plan);
             if plan.steps.is_empty() {
                 if pause.is_none() && plan.blocked.is_empty() && plan.unknown.is_empty() {
                     self.failures = 0;
@@ -274,7 +271,8 @@ impl<E: Engine> Worker<E> {
     fn end_pause_if_asked(&mut self, wanted: Option<&Workspace>) {
         let asked = self.handle.asked.load(Ordering::SeqCst);
         let over = self.pause.as_ref().is_some_and(|pause| pause.until <= Instant::now());
-        if over || asked > self.serving || self.wanted.as_ref() != wanted {
+        let changed = self.wanted.as_ref() != wanted;
+        if over || asked > self.serving || changed {
             self.pause = None;
         }
         if asked > self.serving {
@@ -282,7 +280,9 @@ impl<E: Engine> Worker<E> {
             self.deaths = 0;
         }
         self.serving = asked;
-        self.wanted = wanted.cloned();
+        if changed {
+            self.wanted = wanted.cloned();
+        }
     }
 
     /// Takes one step; nothing when it was given up because something else is wanted now.

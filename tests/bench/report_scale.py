@@ -49,6 +49,7 @@ def crowd(found):
         f"password and a file for nginx; the stopped ones have directories and mounts as well. {found['rounds']} rounds.\n\n"
         + table(
             head,
+            line("systemd sets up the daemon's sandbox, ms", starts("sandbox_ms")),
             line("daemon: exec to READY, ms", starts("ready_ms")),
             line("exec until it has looked at everybody, ms", starts("looked_ms")),
             line("its CPU until then, ms", starts("cpu_ms")),
