@@ -41,6 +41,36 @@ def test_f4_the_bus_is_killed_in_the_middle_of_starts(host, product, invariants,
     invariants.check()
 
 
+# Lets a container be started when it is told to.
+PODMAN = """#!/bin/sh
+case " $* " in *" run "*) until [ -e /run/lab-go ]; do sleep 0.05; done ;; esac
+exec /usr/bin/podman.away "$@"
+"""
+
+
+def test_f4_a_start_that_ends_while_there_is_no_bus(host, product, invariants, sam):
+    """Nobody is told of its end, and nobody waits for it."""
+    assert sam.stop() == 0
+    host.sh("mv /usr/bin/podman /usr/bin/podman.away")
+    host.put("/usr/bin/podman", PODMAN, 0o755)
+    try:
+        with under_way(host, "csm", "start", "sam") as starting:
+            state = lambda: host.show("csm-sam.service", "ActiveState")  # noqa: E731
+            host.wait_for("the start is under way", lambda: state() == "activating", 10)
+            host.sh("systemctl stop dbus.socket dbus.service; touch /run/lab-go")
+            host.wait_for("it has ended", lambda: state() == "active", 20)
+            host.sh("systemctl start dbus.socket dbus.service")
+            begun = time.monotonic()
+            assert starting.wait(40) == 0, starting.stdout.read()
+            took = time.monotonic() - begun
+        print(f"csm start was answered {took:.1f} s after the bus was back")
+        # Not after the minute that a job may take.
+        assert took < 20
+    finally:
+        host.sh("systemctl start dbus.socket dbus.service; mv -f /usr/bin/podman.away /usr/bin/podman; rm -f /run/lab-go")
+    invariants.check()
+
+
 def test_f4_no_bus_at_all(host, product, invariants, sam):
     pid = product.daemon_pid()
     host.sh("systemctl stop dbus.socket dbus.service")
