@@ -44,14 +44,16 @@ impl Kills {
         let service = unit::service_name(name);
         let before = self.seen().get(name).map(|(run, _)| *run);
         let is_new = before != Some(run);
+        let mut watched = true;
         if is_new {
             // A path of the same name, but another file.
             self.forget(name);
-            self.watch.add(&stats::memory_events(&service)).ok()?;
+            // Without a free watch (inotify(7), max_user_watches) they are still read at each look.
+            watched = self.watch.add(&stats::memory_events(&service)).is_ok();
         }
         // Read after it is watched, so that nothing falls in between.
         let oom = (self.count)(&service);
-        if is_new {
+        if is_new && watched {
             self.seen().insert(name.clone(), (run, oom.map_or(0, |oom| oom.kills)));
         }
         oom

@@ -279,8 +279,10 @@ mod tests {
         ExecStart /usr/local/bin/csm
             /usr/local/bin/csm
             exec-when-told
-        LimitCORE U64(0)
-        LimitCORESoft U64(0)
+        LimitCORE U64(1)
+        LimitCORESoft U64(1)
+        LimitNOFILE U64(16384)
+        LimitNOFILESoft U64(1024)
         RestrictAddressFamilies Allowed(["AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK"])
         SystemCallArchitectures Texts(["native"])
         "#);

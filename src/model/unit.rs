@@ -26,6 +26,9 @@ pub const STOP_SECONDS: u64 = 20;
 /// like a check that found something.
 pub const STORAGE_CHECK_SECONDS: u64 = 8;
 
+/// Of a process of a workspace. The kernel has 28,232 ports for connections that go out (ip_local_port_range).
+const MOST_DESCRIPTORS: u64 = 16_384;
+
 pub fn service_name(name: &WorkspaceName) -> String {
     format!("csm-{name}.service")
 }
@@ -270,18 +273,22 @@ pub fn storage_check(name: &WorkspaceName, service: &UnitSpec, program: &str) ->
     }
 }
 
-/// What every process of a workspace inherits, be it the service's or a command's: no core, as they hold secrets, and
-/// filters of system calls before Podman's own. Sockets are of networks and local, since
-/// `AF_VSOCK` leads past every rule of the network to the hypervisor and to this host's own listeners (sshd is one), and
-/// the kernel loads seldom used families for whoever asks. Only the machine's own calls are let through, because a 32-bit
-/// one reaches `socket` by a way that can't be filtered (systemd.exec(5), RestrictAddressFamilies=).
+/// What every process of a workspace inherits, be it the service's or a command's. No core, as they hold secrets; and since
+/// the limit is one byte and not none, the kernel calls no crash reporter either (core(5)): systemd's writes the environment
+/// into the journal. As many descriptors as most programs ever ask for, because pasta, one of these processes, takes one for
+/// each connection, and so nobody takes all of the host's ports. And filters of system calls before Podman's own: sockets are
+/// of networks and local, since `AF_VSOCK` leads past every rule of the network to the hypervisor and to this host's own
+/// listeners (sshd is one), and the kernel loads seldom used families for whoever asks. Only the machine's own calls are let
+/// through, because a 32-bit one reaches `socket` by a way that can't be filtered (systemd.exec(5), RestrictAddressFamilies=).
 ///
 /// Before systemd 255 these would imply NoNewPrivileges=, and newuidmap could not map the container's ids.
-pub fn inherited() -> [(&'static str, Value); 4] {
+pub fn inherited() -> [(&'static str, Value); 6] {
     let families = vec!["AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK"];
     [
-        ("LimitCORE", Value::U64(0)),
-        ("LimitCORESoft", Value::U64(0)),
+        ("LimitCORE", Value::U64(1)),
+        ("LimitCORESoft", Value::U64(1)),
+        ("LimitNOFILE", Value::U64(MOST_DESCRIPTORS)),
+        ("LimitNOFILESoft", Value::U64(1024)),
         ("RestrictAddressFamilies", Value::Allowed(families)),
         ("SystemCallArchitectures", Value::Texts(vec!["native".to_owned()])),
     ]

@@ -99,7 +99,7 @@ pub(crate) fn shown(spec: &UnitSpec) -> String {
 fn the_service_of_a_workspace_with_little() {
     assert_snapshot!(shown(&made_from("[workspaces.dan]\n").0), @r#"
 csm-dan.service
-Description Text("code-server-multi workspace dan image=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa environment=69217a3079908094 runtime=913d72058197234c")
+Description Text("code-server-multi workspace dan image=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa environment=69217a3079908094 runtime=318eac436a37d893")
 Slice Text("csm.slice")
 Type Text("notify")
 NotifyAccess Text("all")
@@ -128,8 +128,10 @@ ExecStop /usr/bin/podman
     --time
     8
     workspace
-LimitCORE U64(0)
-LimitCORESoft U64(0)
+LimitCORE U64(1)
+LimitCORESoft U64(1)
+LimitNOFILE U64(16384)
+LimitNOFILESoft U64(1024)
 RestrictAddressFamilies Allowed(["AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK"])
 SystemCallArchitectures Texts(["native"])
 ExecStart /usr/bin/podman
@@ -201,7 +203,7 @@ fn the_service_of_a_workspace_with_everything() {
         .collect();
     assert_snapshot!(differing.join("\n"), @r#"
 csm-full-stack.service
-Description Text("code-server-multi workspace full-stack image=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa environment=eb7eb39dafa7e101 runtime=b931aede8dce8008")
+Description Text("code-server-multi workspace full-stack image=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa environment=eb7eb39dafa7e101 runtime=a281a8daaac2c596")
 User Text("dan")
 RuntimeDirectory Texts(["csm-full-stack"])
 Environment Texts(["HOME=/var/lib/code-server-multi/accounts/full-stack", "PATH=/usr/bin:/usr/sbin", "XDG_RUNTIME_DIR=/run/csm-full-stack", "CONTAINERS_CONF=/var/lib/code-server-multi/podman/full-stack/containers.conf", "CONTAINERS_STORAGE_CONF=/var/lib/code-server-multi/podman/full-stack/storage.conf", "CONTAINERS_REGISTRIES_CONF=/var/lib/code-server-multi/podman/full-stack/registries.conf"])

@@ -53,3 +53,47 @@ def search(host, *words):
     host.put("/etc/lab/search.py", SEARCH)
     found = host.run("python3", "/etc/lab/search.py", input="\n".join(words), timeout=120).stdout.splitlines()
     return [line.split(" ", 1) for line in found]
+
+
+# What Podman tells of every container of each workspace, and what an account of the host that is nobody's finds out: properties
+# and their environment over D-Bus, command lines, the journal, and every file that it can read.
+ASK = r"""
+import os, pwd, subprocess, sys
+words = sys.stdin.read().split()
+STATE = "/var/lib/code-server-multi"
+STRANGER = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+
+def report(place, content):
+    for word in words:
+        if word.encode() in content:
+            print(f"{word} {place}")
+
+def output(*argv, **options):
+    return subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd="/", **options).stdout
+
+for account in (one.pw_name for one in pwd.getpwall() if one.pw_name.startswith("csm-")):
+    name = account.removeprefix("csm-")
+    if not os.path.isdir(f"/run/{account}"):
+        continue  # it doesn't run
+    podman = ["setpriv", "--reuid", account, "--regid", account, "--init-groups", "env", "-i", f"PATH={os.environ['PATH']}",
+              f"HOME={STATE}/accounts/{name}", f"XDG_RUNTIME_DIR=/run/{account}", f"CONTAINERS_CONF={STATE}/podman/{name}/containers.conf",
+              f"CONTAINERS_STORAGE_CONF={STATE}/podman/{name}/storage.conf", "podman", "--cgroup-manager=cgroupfs"]
+    containers = output(*podman, "ps", "--all", "--quiet").decode().split()
+    if not containers:
+        sys.exit(f"Podman shows no container of {name}")
+    report(f"inspect-{name}", output(*podman, "inspect", *containers) + output(*podman, "ps", "--all", "--format=json"))
+report("told-units", output(*STRANGER, "systemctl", "show", "--all", "--no-pager", "csm*", "code-server-multi*", "nginx*", "lab*", "run-code*"))
+report("told-journal", output(*STRANGER, "journalctl", "--boot", "--output=export", "--no-pager"))
+report("told-processes", output(*STRANGER, "sh", "-c", "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ"))
+for word in words:
+    found = output(*STRANGER, "grep", "-rlsaFf", "-", "--devices=skip", "/run", "/etc", "/var", "/tmp", "/home", "/root", "/srv", "/dev/shm", input=word.encode())
+    for path in found.decode().splitlines():
+        print(f"{word} told-file {path}")
+"""
+
+
+def told(host, *words):
+    """By Podman, and to anybody."""
+    host.put("/etc/lab/told.py", ASK)
+    found = host.run("python3", "/etc/lab/told.py", input="\n".join(words), timeout=120).stdout.splitlines()
+    return [line.split(" ", 1) for line in found]

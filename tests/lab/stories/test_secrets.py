@@ -2,7 +2,7 @@
 
 import pytest
 
-from lab.canaries import search
+from lab.canaries import search, told
 
 PASSWORD = "canary-password-Zq8RwT41"
 KEY = "canary-key-Lm3XvB92"
@@ -75,6 +75,28 @@ def test_the_search_finds_what_is_there(host, product):
     host.sh('systemctl stop lab-planted; rm "$@"', *planted)
 
 
+# In a container of alice's beside her own, a unit's environment, a command line, and a file that anybody reads.
+PLANT = r"""
+name=alice; state=/var/lib/code-server-multi; cd /
+podman() { setpriv --reuid csm-$name --regid csm-$name --init-groups env -i PATH="$PATH" HOME="$state/accounts/$name" XDG_RUNTIME_DIR="/run/csm-$name" CONTAINERS_CONF="$state/podman/$name/containers.conf" CONTAINERS_STORAGE_CONF="$state/podman/$name/storage.conf" podman --cgroup-manager=cgroupfs "$@"; }
+if [ "$1" = away ]; then podman rm lab-planted >/dev/null; systemctl stop lab-planted; rm /srv/lab-planted; exit; fi
+podman create --name lab-planted --env PLANTED="$1" "$(podman images --quiet | head -n 1)" true >/dev/null
+systemd-run --quiet --unit=lab-planted --setenv=PLANTED="$1" sh -c 'sleep 300; : "$1"' lab "$1"
+echo "$1" >/srv/lab-planted; chmod 0644 /srv/lab-planted
+"""
+
+
+def test_neither_is_told_by_podman_or_to_anybody(host, product, used):
+    """What `podman inspect` shows, and what an account that is nobody's finds on this host. Planted first in one place of each."""
+    host.sh(PLANT, PLANTED)
+    try:
+        places = {place.split()[0] for _, place in told(host, PLANTED)}
+        assert places == {"inspect-alice", "told-units", "told-processes", "told-file"}, places
+    finally:
+        host.sh(PLANT, "away")
+    assert told(host, PLANTED, PASSWORD, KEY) == []
+
+
 def test_neither_is_found_anywhere(host, product, used):
     """But the key where the daemon hands it over, 0400 on tmpfs (see above), and in the editor that it is for."""
     host.sh("journalctl --sync")
@@ -116,7 +138,7 @@ def test_a_crash_writes_no_core(host, product, used):
 
     services = ["code-server-multi.service", "code-server-multi-gateway.service", "csm-dan.service"]
     for unit in services:
-        assert host.show(unit, "LimitCORE") == "0" and host.show(unit, "LimitCORESoft") == "0", unit
+        assert host.show(unit, "LimitCORE") == "1" and host.show(unit, "LimitCORESoft") == "1", unit
     with product.visitor("dan"):
         pass  # so that the gateway runs, and has seen the password
     main = lambda unit: host.show(unit, "MainPID")  # noqa: E731
@@ -124,7 +146,7 @@ def test_a_crash_writes_no_core(host, product, used):
     editor = lambda _: str(max(product.pids("dan") & set(map(int, host.sh("pgrep -f 'code-server.*--socket'").split()))))  # noqa: E731
     for unit, victim in [*((unit, main) for unit in services), ("csm-dan.service", editor)]:
         before, pid = main(unit), victim(unit)
-        assert "0                    0" in host.sh('grep "Max core file size" "/proc/$1/limits"', pid), unit
+        assert "1                    1" in host.sh('grep "Max core file size" "/proc/$1/limits"', pid), unit
         host.sh('kill -ABRT "$1"', pid)
         host.wait_for(f"{unit} is another process", lambda unit=unit, before=before: main(unit) not in ("0", before), 20)
         product.wait_ready()

@@ -1,0 +1,99 @@
+"""What one workspace takes of what all share on the network: ports, connections that a firewall remembers, descriptors. Row
+A21; watches and the journal are in test_inside.py, processes and memory in stories/test_limits_vm.py."""
+
+import json
+
+import pytest
+
+from lab.reach import CLOUD, LISTEN, answered, at
+
+# As many as a workspace may have of its own, by src/model/unit.rs, and a host that has few more for all.
+MOST = 16_384
+FIRST, LAST = 40_000, 57_999
+
+# Sends a word from each of these ports by way of as many processes as it takes, holds them, and says how many there are.
+FLOWS = r"""
+import os, resource, socket, sys, time
+first, last, address, port = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4]
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+sent = 0
+wanted = list(range(int(first), int(last) + 1))
+share = hard - 100
+for begin in range(0, len(wanted), share):
+    hold, done = os.pipe(), os.pipe()
+    if os.fork() == 0:
+        held = []
+        for number in wanted[begin:begin + share]:
+            s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            s.bind(("", number))
+            s.sendto(b"x", (address, int(port)))
+            held.append(s)
+            if len(held) % 200 == 0:
+                time.sleep(0.02)
+        os.write(done[1], b"%d\n" % len(held))
+        sys.stdin.read()
+        os._exit(0)
+    os.close(done[1])
+    sent += int(os.read(done[0], 20))
+print(sent, flush=True)
+sys.stdin.read()
+"""
+
+# How many more of its own a process of the host gets without asking for a certain one.
+MORE = r"""
+import socket
+held = []
+try:
+    for _ in range(200):
+        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        s.bind(("0.0.0.0", 0))
+        held.append(s)
+except OSError:
+    pass
+print(len(held))
+"""
+
+
+@pytest.fixture(scope="module")
+def far(host, product):
+    """Another machine, which answers on one port and says nothing on another."""
+    host.sh(CLOUD)
+    silent = "import socket, time; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('198.51.100.2', 99)); time.sleep(600)"
+    enter = ("nsenter", "--net=/run/netns/lab-cloud", "python3", "-c")
+    with host.service("far", *enter, LISTEN, *at(80, "198.51.100.2")), host.service("silent", *enter, silent):
+        host.wait_for("it answers", lambda: len(answered(host.run, [("198.51.100.2", 80)])) == 2, 20)
+        yield ("198.51.100.2", 80)
+
+
+def test_one_workspace_does_not_take_all_ports_of_the_host(host, product, far):
+    """A21. From each of the host's 18,000 ports dan sends something, and keeps it: what he holds of the host is bounded, the host
+    has ports left, a firewall's table too, and alice reaches what she reached."""
+    host.sh('echo "$1 $2" >/proc/sys/net/ipv4/ip_local_port_range', str(FIRST), str(LAST))
+    # So that connections are remembered, as NixOS's firewall has it.
+    host.sh("nft 'add table inet lab; add chain inet lab out { type filter hook output priority 0; }; add rule inet lab out ct state new counter'")
+    table = lambda what: int(host.get(f"/proc/sys/net/netfilter/nf_conntrack_{what}"))  # noqa: E731
+    inside = lambda name: lambda *argv, **options: product.inside(name, *argv, **options)  # noqa: E731
+    assert len(answered(inside("alice"), [far])) == 2
+    hog = host.start(*product.inside_argv("dan", "python3", "-c", FLOWS, str(FIRST), str(LAST), far[0], "99"), stdin=-1, text=True)
+    try:
+        sent = int(hog.stdout.readline())
+        assert sent == LAST - FIRST + 1, sent
+        account = host.sh("id -u csm-dan")
+        held = int(host.sh("ss -Hune | grep -c \"uid:$1 \" || true", account))
+        more = int(host.run("python3", "-c", MORE).stdout)
+        print(f"{held} ports of the host are dan's; a process of the host got {more} more; the firewall remembers {table('count')} of {table('max')}")
+        # He does take many, so that the bound is what ended it.
+        assert MOST / 2 < held < MOST
+        assert more == 200
+        assert 1000 < table("count") < table("max") / 4
+        assert len(answered(inside("alice"), [far])) == 2
+        with product.visitor("alice") as alice:
+            assert alice.get("/healthz").status_code == 200
+    finally:
+        hog.stdin.close()
+        hog.wait(60)
+    for name in product.people:
+        limits = {host.sh('grep "Max open files" "/proc/$1/limits"', str(pid)).split()[4] for pid in product.pids(name)}
+        assert limits == {str(MOST)}, (name, limits)
+    assert json.loads(product.csm("status", "--json").stdout)

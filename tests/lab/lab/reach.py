@@ -1,0 +1,94 @@
+"""Who answers whom over a network: listeners, those who ask, and another machine on a wire."""
+
+import json
+
+# A cloud's machine for credentials, at the addresses that clouds have agreed on, and on the same wire one that is nobody's
+# secret. Both are another machine: none of them is this host's own address, which is refused for that reason already.
+METADATA = ["169.254.169.254", "169.254.170.2", "fd00:ec2::254", "fe80::a9fe:a9fe%lab-cloud"]
+ELSEWHERE = ["198.51.100.2", "2001:db8:77::2"]
+CLOUD = """
+ip netns add lab-cloud
+ip link add lab-cloud type veth peer name cloud0 netns lab-cloud
+ip addr add 198.51.100.1/30 dev lab-cloud; ip -6 addr add 2001:db8:77::1/64 dev lab-cloud nodad
+ip link set lab-cloud up
+far() { ip -n lab-cloud "$@"; }
+far link set lo up
+far addr add 198.51.100.2/30 dev cloud0; far -6 addr add 2001:db8:77::2/64 dev cloud0 nodad
+far addr add 169.254.169.254/32 dev cloud0; far addr add 169.254.170.2/32 dev cloud0
+far -6 addr add fd00:ec2::254/128 dev cloud0 nodad; far -6 addr add fe80::a9fe:a9fe/64 dev cloud0 nodad
+far link set cloud0 up
+far route add default via 198.51.100.1; far -6 route add default via 2001:db8:77::1
+ip route add 169.254.169.254 dev lab-cloud; ip route add 169.254.170.2 dev lab-cloud; ip -6 route add fd00:ec2::254 dev lab-cloud
+"""
+
+# Answers on each of the ports "KIND ADDRESS PORT ...".
+LISTEN = r"""
+import selectors, socket, sys
+waiting = selectors.DefaultSelector()
+words = sys.argv[1:]
+for kind, address, port in zip(words[::3], words[1::3], map(int, words[2::3])):
+    family, kind_of, _, _, here = socket.getaddrinfo(address, port, type=socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM)[0]
+    s = socket.socket(family, kind_of)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    s.bind(here)
+    if kind == "tcp":
+        s.listen(64)
+    waiting.register(s, selectors.EVENT_READ)
+print("listening", flush=True)
+while True:
+    for key, _ in waiting.select():
+        s = key.fileobj
+        if s.type == socket.SOCK_DGRAM:
+            s.sendto(b"reached", s.recvfrom(100)[1])
+        else:
+            connection, _ = s.accept()
+            connection.sendall(b"reached")
+            connection.close()
+"""
+
+# All at once, since what is dropped silently takes the whole timeout: [address, port, kind] to true where it was answered.
+ASK = r"""
+import json, os, socket, sys, threading
+os.environ["RES_OPTIONS"] = "timeout:1 attempts:1"
+answered = []
+def ask(address, port, kind):
+    try:
+        kind_of = socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM
+        family, _, _, _, there = socket.getaddrinfo(address, port, type=kind_of)[0]
+        with socket.socket(family, kind_of) as s:
+            s.settimeout(3)
+            s.connect(there)
+            if kind == "udp":
+                s.send(b"x")
+            if s.recv(100) == b"reached":
+                answered.append([address, port, kind])
+    except OSError:
+        pass
+threads = [threading.Thread(target=ask, args=one) for one in json.load(sys.stdin)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(json.dumps(sorted(answered)))
+"""
+
+KINDS = ("tcp", "udp")
+
+
+def at(port, *addresses):
+    """For LISTEN. By each address, since what is asked at one of several has to answer from it."""
+    return [word for kind in KINDS for address in addresses for word in (kind, address, str(port))]
+
+
+def everywhere(port):
+    return at(port, "0.0.0.0", "::")
+
+
+def answered(run, targets):
+    """Which of [(address, port)] answered, by either kind."""
+    asked = [[address, port, kind] for address, port in targets for kind in KINDS]
+    return {tuple(one) for one in json.loads(run("python3", "-c", ASK, input=json.dumps(asked), timeout=60).stdout)}
+
+
+def both(targets):
+    return {(address, port, kind) for address, port in targets for kind in KINDS}
