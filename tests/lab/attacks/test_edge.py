@@ -197,6 +197,32 @@ def test_authority_and_host_do_not_disagree_over_http2(host, pki, cookie, alices
     assert found == AUTHORITIES
 
 
+# What nginx tells the gateway, claimed by the client: (whose host, path, headers, what it is answered). Every one of them
+# would be let in, or out, were it believed.
+CLAIMS = {
+    "another's host with one's own session": (ALICE, "GET", "/", {"X_Csm_Workspace": "dan", "X_Csm_Origin": f"https://{DAN}"}, 401),
+    "a post that is called a navigation": (DAN, "POST", HERE, {"X_Csm_Method": "GET", "Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate"}, 403),
+    "an upgrade that is called none": (DAN, "GET", "/", {"X_Csm_Upgrade": "", "Upgrade": "websocket", "Connection": "Upgrade", "Origin": "https://evil.example", "Sec_Fetch_Mode": "navigate"}, 403),
+    "another origin that is called one's own": (DAN, "GET", HERE, {"X_Csm_Origin": "https://evil.example", "Origin": "https://evil.example"}, 403),
+    "a form for another's sign-out": (ALICE, "POST", "/_csm/sign-out", {"X_Csm_Workspace": "dan", "X_Csm_Origin": f"https://{DAN}", "Origin": f"https://{DAN}", "Content_Length": "0"}, 403),
+    "a tunnel's cookie": (DAN, "GET", "/", {"X_Csm_Tunnel": "1", "Cookie": "csm-dan=TOKEN"}, 401),
+    "a place that is asked for by its inner name": (DAN, "GET", "/_csm/auth", {"X_Csm_Uri": "/"}, 404),
+}  # fmt: skip
+
+
+def test_the_gateway_is_told_by_nginx_alone(ask, cookie):
+    """A5. The sign-in page says whose it is, in words; and what a client claims neither opens nor closes anything."""
+    answers = ask(raw.request(path="/_csm/sign-in", X_Csm_Workspace="alice", X_Csm_Origin=f"https://{ALICE}"))
+    assert answers == [200] and "Sign in to dan" in answers.text and "alice" not in answers.text
+    found = {}
+    for what, (name, method, path, fields, _) in CLAIMS.items():
+        fields = {"Cookie": cookie, **fields}
+        fields["Cookie"] = fields["Cookie"].replace("csm-dan=TOKEN", cookie.replace("__Host-csm", "csm-dan"))
+        found[what] = list(ask(raw.request(method, path, Host=name, **fields), name))
+    assert found == {what: [claim[-1]] for what, claim in CLAIMS.items()}
+    assert ask(raw.request(path=HERE, Cookie=cookie)) == [200]
+
+
 HIDDEN = b"GET /proxy/3200/hidden HTTP/1.1\r\nHost: " + DAN.encode() + b"\r\n\r\n"
 CHUNKED = b"0\r\n\r\n"
 
@@ -273,7 +299,8 @@ def test_the_gateway_is_as_strict_when_asked_directly(host, product, cookie):
 
 
 def test_a_websocket_opens_for_the_workspaces_own_page_alone(visit, cookie):
-    """A8. With dan's cookie, as a browser that is signed in sends it along."""
+    """A8. With dan's cookie, as a browser that is signed in sends it along. The refusal is the edge's: whatever answers in the
+    place of the editor is never asked."""
     origins = {
         f"https://{DAN}": 101,
         f"https://{ALICE}": 403,
@@ -291,6 +318,7 @@ def test_a_websocket_opens_for_the_workspaces_own_page_alone(visit, cookie):
             found[origin] = 101
         except InvalidStatus as refused:
             found[origin] = refused.response.status_code
+            assert b"This request came from another site" in refused.response.body, (origin, refused.response.body)
     assert found == origins
     with pytest.raises(InvalidStatus) as refused:
         visit("dan").websocket("/?reconnectionToken=x", origin=f"https://{DAN}")
@@ -386,3 +414,49 @@ def test_no_address_is_logged_when_a_request_fails(host, product, alices, ask):
         assert canary not in host.journal()
     finally:
         product.csm("start", "alice")
+
+
+# In the place of dan's editor: two answers to each request, and how many connections it was asked on.
+TWO_ANSWERS = r"""
+import os, socket, sys, threading
+path = "/run/csm/http/http.sock"
+os.unlink(path)
+s = socket.socket(socket.AF_UNIX)
+s.bind(path)
+os.chmod(path, 0o660)
+s.listen(64)
+print("listening", flush=True)
+answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: keep-alive\r\n\r\n%s"
+def serve(c, number):
+    while asked := c.recv(65536):
+        text = b"connection %d, %s" % (number, b"close" if b"\r\nConnection: close\r\n" in asked else b"kept")
+        c.sendall(answer % (len(text), text) + answer % (6, b"hidden"))
+number = 0
+while True:
+    number += 1
+    threading.Thread(target=serve, args=(s.accept()[0], number), daemon=True).start()
+"""
+
+
+def test_no_connection_to_an_editor_is_used_twice(host, product, ask):
+    """A6. Whatever a workspace adds to its answer would be the answer to the next visitor's request, were connections to it
+    kept. The last story that needs dan's own editor."""
+    with product.visitor("dan") as client:
+        mine = client.cookie_header()
+        impostor = host.start(*product.inside_argv("dan", "python3", "-c", TWO_ANSWERS), text=True)
+        try:
+            assert impostor.stdout.readline() == "listening\n"
+            bodies = []
+            for _ in range(6):
+                answers = ask(raw.request(path="/x", Cookie=mine))
+                assert answers == [200] and "hidden" not in answers.text, answers.text
+                bodies.append(answers.text.split("\r\n\r\n")[1])
+            # And twice on one connection of the visitor's.
+            pair = ask(raw.request(path="/x", Cookie=mine, Connection="keep-alive") + raw.request(path="/x", Cookie=mine))
+            assert pair == [200, 200] and "hidden" not in pair.text, pair.text
+            # The daemon looks at it too, and takes numbers.
+            numbers = [int(body.split()[1].rstrip(",")) for body in bodies]
+            assert numbers == sorted(set(numbers)) and all(body.endswith("close") for body in bodies), bodies
+        finally:
+            product.csm("restart", "dan")
+            impostor.communicate(timeout=20)

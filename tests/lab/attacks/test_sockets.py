@@ -125,6 +125,128 @@ def test_descriptors_that_are_sent_along_are_not_kept(host, product, path):
     assert host.show(unit, "MainPID") == pid
 
 
+# Connects, hands the connection to its parent, and becomes a program that runs as root (setuid) and waits: by then its process
+# id is root's, and the connection is still a stranger's. "$1" is the socket, the rest that program.
+BECOMES_ROOT = r"""
+import array, os, socket, sys
+near, far = socket.socketpair()
+child = os.fork()
+if child == 0:
+    s = socket.socket(socket.AF_UNIX)
+    s.connect(sys.argv[1])
+    far.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [s.fileno()]))])
+    hold, _ = os.pipe()
+    os.dup2(hold, 0)
+    os.dup2(os.open("/dev/null", os.O_WRONLY), 2)
+    os.execv(sys.argv[2], sys.argv[2:])
+_, sent, _, _ = near.recvmsg(1, 64)
+connection = socket.socket(fileno=array.array("i", sent[0][2])[0])
+connection.settimeout(5)
+uid = None
+for _ in range(100_000):
+    with open(f"/proc/{child}/status") as status:
+        uid = next(line for line in status if line.startswith("Uid:")).split()[2]
+    if uid == "0":
+        break
+connection.sendall(b"POST /v1/workspaces/alice/stop HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+text = b""
+try:
+    while piece := connection.recv(65536):
+        text += piece
+finally:
+    print(uid, text.decode(), flush=True)
+    try:
+        os.kill(child, 9)
+    except PermissionError:
+        pass  # it is root's; the pipe that it waits for ends with us
+"""
+
+
+def test_a_process_that_is_roots_by_now_asked_as_who_it_was(host, product, actors):
+    """A15. Who asks is told by the connection, which the kernel remembers, and never by a process id, whose owner may be
+    another by the time it is looked up."""
+    become = ["setpriv", "--reuid", "lab-stranger", "--regid", "lab-stranger", "--groups", "csm-admin"]
+    done = host.run(*become, "python3", "-c", BECOMES_ROOT, ADMIN, "/usr/bin/passwd")
+    uid, _, answer = done.stdout.partition(" ")
+    assert uid == "0", f"the story itself: the program did not become root: {done}"
+    head, _, body = answer.partition("\n\n")
+    assert head.startswith("HTTP/1.1 403 ") and json.loads(body)["code"] == "not-permitted", answer
+    assert product.state("alice") == "ready"
+
+
+# As root: puts "$2" of the host at "$3" in the container of process "$1". open_tree and move_mount (x86_64), since the host's
+# path is not seen from in there.
+SHOW_INSIDE = r"""
+use strict;
+my ($pid, $source, $target) = @ARGV;
+open(my $space, "<", "/proc/$pid/ns/mnt") or die;
+my $tree = syscall(428, -100, $source, 1);  # open_tree, OPEN_TREE_CLONE
+die "open_tree: $!" if $tree < 0;
+syscall(308, fileno($space), 0) == 0 or die "setns: $!";
+my $empty = "";
+syscall(429, $tree, $empty, -100, $target, 4) == 0 or die "move_mount: $!";  # MOVE_MOUNT_F_EMPTY_PATH
+"""
+
+ASK_FROM_INSIDE = r"""
+import errno, socket
+s = socket.socket(socket.AF_UNIX)
+s.settimeout(5)
+try:
+    s.connect("/tmp/lab.sock")
+    s.sendall(b"GET /v1/status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    print(s.recv(65536).split(b" ")[1].decode())
+except OSError as error:
+    print(errno.errorcode[error.errno])
+"""
+
+
+@pytest.mark.parametrize("path", [ADMIN, GATEWAY])
+def test_a_socket_that_is_shown_inside_by_mistake(host, product, path):
+    """A15. As with other people's Docker sockets. It doesn't open to the container's user, nor to its root, which is dan's
+    account; and were its mode anybody's, who connects would be refused all the same."""
+    assert "LAB" not in product.inside_sh("dan", "find /run -name '*.sock' -printf '%p LAB\n' 2>/dev/null | grep -v '^/run/csm/http/' || true")
+    product.inside_sh("dan", "touch /tmp/lab.sock")
+    inner = max(product.pids("dan") & set(map(int, host.sh("pgrep -f 'code-server.*--socket'").split())))
+    host.run("perl", "-e", SHOW_INSIDE, str(inner), path, "/tmp/lab.sock")
+    ask = lambda *user: host.run(*_enter(product, "dan", *user), "python3", "-c", ASK_FROM_INSIDE).stdout.strip()  # noqa: E731
+    mode = host.sh('stat -c %a "$1"', path)
+    try:
+        assert product.inside_sh("dan", "stat -c %F /tmp/lab.sock") == "socket"
+        assert (ask(), ask("--user=0:0")) == ("EACCES", "EACCES")
+        host.sh('chmod 0666 "$1"', path)
+        assert (ask(), ask("--user=0:0")) == ("403", "403")
+    finally:
+        host.sh('chmod "$1" "$2"', mode, path)
+        product.csm("restart", "dan")
+        product.inside_sh("dan", "rm -f /tmp/lab.sock")
+
+
+def _enter(product, name, *options):
+    """As `inside`, with options of podman's exec."""
+    argv = product.inside_argv(name)
+    argv[4] = argv[4].replace("exec --interactive", " ".join(["exec --interactive", *options]))
+    return argv
+
+
+# Workspaces as a configuration may call them, and none is.
+NO_NAMES = [
+    "../x", "a/b", ".", "..", "", " ", "a b", "a.b", "a@b", "%n", "a%i", "\\x2d", "-rf", "--all", "a-", "-a", "a--exec-1", "A", "DAN", "ü", "a\u0000b", "a\nb", "a;b", "$(id)", "*",
+    "1a", "admin", "portal", "www", "api", "auth", "a" * 28, "a_b", "a\u202eb",
+]  # fmt: skip
+
+
+def test_no_workspace_is_called_like_a_path_or_a_unit(host, product):
+    """A14. Its name ends in paths, units, host names and arguments; it is refused by its key, and nothing comes into force."""
+    loaded = product.csm("plan", "--json").stdout
+    for name in NO_NAMES:
+        config = copy.deepcopy(product.config)
+        config["workspaces"][name] = product.workspace_table("dan") | {"account": "csm-sam2"}
+        host.put("/etc/lab/odd.toml", tomli_w.dumps(config))
+        done = host.run("csm", "check-config", "/etc/lab/odd.toml", check=2)
+        assert "workspaces." in done.stdout + done.stderr and "name" in done.stdout + done.stderr, (name, done)
+    assert product.csm("plan", "--json").stdout == loaded
+
+
 NAMES = [
     "..", ".", "%2e%2e", "%2e%2e%2falice", "alice%2f", "alice%2fstop", "dan%2f..%2falice", "alice%00", "alice%0a", "alice%20", "%20alice", "ALICE", "alice.service",
     "alice@1", "alice%40", "csm-alice", "alice--exec-1", "\\x2d", "%5cx2d", "alice%25n", "%25i", "-rf", "--all", "*", "alice*", "al%69ce%3b", "$(id)", "%24%7bHOME%7d",
