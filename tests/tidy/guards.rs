@@ -45,7 +45,7 @@ pub fn complaints(table: &Table, read: &dyn Fn(&str) -> Option<String>) -> Vec<S
                 complain(format!("nothing is taken out of {file}"));
             }
         }
-        if !one.row.starts_with(['A', 'F']) || one.row[1..].parse::<u8>().is_err() {
+        if !one.row.starts_with(['A', 'F', 'I']) || one.row[1..].parse::<u8>().is_err() {
             complain(format!("no row is called {}", one.row));
         }
         if one.stories.is_empty() {
