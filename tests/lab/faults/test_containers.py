@@ -177,6 +177,7 @@ def test_f18_whatever_is_in_the_place_of_a_socket(host, product, invariants, sam
     assert sam.stop() == 0
     host.sh("touch /run/code-server-multi/run/sam/http.sock; ln -s /etc/passwd /run/code-server-multi/front/sam.sock")
     assert sam.start() == 0
+    assert sam.is_ready(), "through the link"
     invariants.quick()
 
 

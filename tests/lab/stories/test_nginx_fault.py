@@ -102,3 +102,10 @@ def test_nginx_stopped_and_started(host, product, signed_in):
     host.wait_for("it mended by itself", lambda: not finding(product), 90)
     assert_served(signed_in, "dan", "alice", "sam")
     assert tunnel(host, 18081) == "000"
+
+    # And with nothing else that changes and could be a reason to look.
+    host.sh("systemctl stop nginx")
+    host.wait_for("status tells", lambda: finding(product), 10)
+    host.sh("systemctl start nginx")
+    host.wait_for("it mended by itself", lambda: not finding(product), 10)
+    assert_served(signed_in, "dan", "alice", "sam")
