@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, ResolveFlags, Uid};
+use rustix::io::Errno;
 
 #[derive(Debug, thiserror::Error)]
 #[error("can't {doing} {}", path.display())]
@@ -46,17 +47,21 @@ impl Access {
 }
 
 /// Writes a file so that either the old or the new content is there, also after a power cut: a new file of a name of its
-/// own (O_EXCL), fsync, rename, fsync of the directory. `path`'s directory has to be one that only root writes.
+/// own (O_EXCL), fsync, rename, fsync of the directory. An error means that the old one is there: where only the last of
+/// these failed, it is put back. `path`'s directory has to be one that only root writes.
 pub fn write_whole(path: &Path, content: &[u8], access: Access) -> Result<(), FileError> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::Error::from(io::ErrorKind::InvalidInput)).doing("write", path);
     };
     let directory = open_directory(parent)?;
     let temporary = format!(".{}.new", name.to_string_lossy());
+    let second = format!(".{}.old", name.to_string_lossy());
     // Left by a writer that was killed; ours to remove, since only root writes here.
     let _ = rustix::fs::unlinkat(&directory, &temporary, AtFlags::empty());
+    let _ = rustix::fs::unlinkat(&directory, &second, AtFlags::empty());
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(&directory, &temporary, flags, Mode::from_raw_mode(0o600)).doing("create", path)?;
+    let kept = rustix::fs::linkat(&directory, name, &directory, &second, AtFlags::empty());
     let written = (|| {
         let mut file = std::fs::File::from(fd);
         file.write_all(content).doing("write", path)?;
@@ -67,8 +72,20 @@ pub fn write_whole(path: &Path, content: &[u8], access: Access) -> Result<(), Fi
     if written.is_err() {
         let _ = rustix::fs::unlinkat(&directory, &temporary, AtFlags::empty());
     }
-    written?;
-    rustix::fs::fsync(&directory).doing("write the directory of", path)
+    let lasting = written.and_then(|()| {
+        let synced = rustix::fs::fsync(&directory).doing("write the directory of", path);
+        if synced.is_err() {
+            let _ = match kept {
+                Ok(()) => rustix::fs::renameat(&directory, &second, &directory, name),
+                Err(Errno::NOENT) => rustix::fs::unlinkat(&directory, name, AtFlags::empty()),
+                // There is one, and no way to keep it.
+                Err(_) => Ok(()),
+            };
+        }
+        synced
+    });
+    let _ = rustix::fs::unlinkat(&directory, &second, AtFlags::empty());
+    lasting
 }
 
 /// Removes a file; that there is none is as good.

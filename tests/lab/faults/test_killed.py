@@ -14,12 +14,10 @@ import pytest
 
 from lab.invariants import plant_canary
 from lab.product import DAEMON
+from lab.tracer import Tracer
 
 CALLS = os.environ.get("CSM_LAB_CALLS", "3")
 SEED = int(os.environ.get("CSM_LAB_SEED") or time.time_ns() % 1_000_000)
-# Where nobody looks for secrets: the daemon handles them, and strace shows it. And in no directory that the daemon watches:
-# each line there would be an event, each event a system call, and each call a line.
-TRACE = "/srv/lab-trace"
 INTENT = "/var/lib/code-server-multi/intent"
 
 # Of the calls that are drawn, at least so many are met again: what the daemon does differs a little from time to time.
@@ -29,35 +27,6 @@ MET = 0.8
 def CONFIGURE(product):
     plant_canary(product)
     product.host.put(f"/etc/systemd/system/{DAEMON}.d/lab.conf", "[Service]\nRestartSec=20ms\n")
-
-
-class Tracer:
-    """strace(1) of the daemon from outside its sandbox, which lets it trace nobody."""
-
-    def __init__(self, host, pid, *options):
-        self.host = host
-        threads = int(host.sh('ls "/proc/$1/task" | wc -l', str(pid)))
-        self._strace = host.start("strace", "-f", "-y", "-o", TRACE, "-p", str(pid), *options)
-        # It says so once it holds the process with its threads; everything after that is seen.
-        line = self._strace.stdout.readline()
-        assert b"attached" in line and (threads == 1 or b"threads" in line), line
-
-    def has_ended(self):
-        """As it does with the process that it traces."""
-        return self._strace.poll() is not None
-
-    def end(self):
-        self.host.run("pkill", "-x", "strace", check=False)
-        self._strace.communicate(timeout=20)
-
-    def calls(self):
-        """What it saw: [(name, which one of that name, the call in words)]."""
-        counts, calls = {}, []
-        for line in self.host.get(TRACE).decode(errors="replace").splitlines():
-            if found := re.match(r"(?:(\d+) +)?([a-z0-9_]+)\(", line):
-                counts[found.groups()] = counts.get(found.groups(), 0) + 1
-                calls.append((found[2], counts[found.groups()], line))
-        return calls
 
 
 def calls_of(host, product, act, arrived):
