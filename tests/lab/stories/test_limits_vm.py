@@ -1,9 +1,9 @@
 """Limits that the kernel enforces, and a reboot: on a machine with a kernel of its own."""
 
 import json
-import statistics
 import time
 
+from lab import latency
 from lab.product import DAEMON
 
 NEEDS = {"memory", "cpu", "pids", "reboot"}
@@ -147,14 +147,14 @@ def usage(product, name):
 
 def test_a_fork_bomb_is_its_owners_own_trouble(host, product):
     before = product.main_pids("dan")
-    alone = latencies(product, "dan", 100)
+    alone = latency.of_health(product, "dan", 100)
     bomb = host.start(*product.inside_argv("sam", "bash", "-c", "bomb() { bomb | bomb & }; while :; do bomb; done"))
     try:
         host.wait_for("the bomb is at its limit", lambda: events(product, "sam", "pids.events", "max") > 50, 90)
-        took = latencies(product, "dan", 100)
-        print(f"neighbour's /healthz in ms, alone: {summary(alone)}; beside a fork bomb: {summary(took)}")
+        took = latency.of_health(product, "dan", 100)
+        print(f"neighbour's /healthz, alone: {latency.summary(alone)}; beside a fork bomb: {latency.summary(took)}")
         # Not much more than alone; below a quarter of a second nobody notices, and an emulated processor jumps that far.
-        assert percentile(took, 99) <= max(2 * percentile(alone, 99), 0.25)
+        assert latency.percentile(took, 99) <= max(2 * latency.percentile(alone, 99), 0.25)
         # Other people's: nothing of the kind.
         assert events(product, "dan", "pids.events", "max") == 0
 
@@ -170,24 +170,6 @@ def test_a_fork_bomb_is_its_owners_own_trouble(host, product):
     assert stopped < 5
     assert product.main_pids("dan") == before
     assert product.state("sam") == "ready"
-
-
-def latencies(product, name, count):
-    took = []
-    with product.visitor(name) as client:
-        for _ in range(count):
-            begun = time.monotonic()
-            assert client.get("/healthz").status_code == 200
-            took.append(time.monotonic() - begun)
-    return took
-
-
-def percentile(values, which):
-    return statistics.quantiles(values, n=100, method="inclusive")[which - 1]
-
-
-def summary(values):
-    return f"p50 {percentile(values, 50) * 1000:.0f}, p99 {percentile(values, 99) * 1000:.0f}"
 
 
 def test_what_was_stopped_stays_stopped_over_kill_and_reboot(host, product):

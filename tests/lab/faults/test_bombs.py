@@ -1,0 +1,96 @@
+"""A workspace that takes whatever it can get of descriptors and of the disk: F15. Its neighbours are served as before, and
+the admin ends it at once. A fork bomb, and memory, are in stories/test_limits_vm.py."""
+
+import contextlib
+import time
+
+from lab import latency
+from lab.invariants import plant_canary
+
+# What nobody notices, and less than one turn of all who share two processors here.
+UNNOTICED = 0.05
+SAMPLES = 300
+# Everybody's homes, on a file system of their own, as docs/operations.md advises.
+HOMES = "/var/lib/vscode"
+PROCESSES = 16
+DESCRIPTORS = r"""
+import os, sys, time
+held = []
+while True:
+    try:
+        held.append(os.open("/dev/null", os.O_RDONLY))
+    except OSError as error:
+        if sys.stdout:
+            print(error.errno, len(held), flush=True)
+            sys.stdout = None
+        time.sleep(0.01)
+"""
+
+
+def CONFIGURE(product):
+    plant_canary(product)
+    product.host.sh('mkdir -p "$1"; mount -t tmpfs -o size=256m,mode=700 lab-small "$1"', HOMES)
+
+
+@contextlib.contextmanager
+def beside(product, invariants, bomb, has_gone_off):
+    """With the bomb in sam's workspace, and dan's answers compared with those before."""
+    alone = latency.of_health(product, "dan", SAMPLES)
+    bomb = product.host.start(*product.inside_argv("sam", *bomb))
+    try:
+        has_gone_off(bomb)
+        invariants.bystanders.busy()
+        took = latency.of_health(product, "dan", SAMPLES)
+        print(f"a neighbour's /healthz, alone: {latency.summary(alone)}; beside it: {latency.summary(took)}")
+        allowed = max(2 * latency.percentile(alone, 99), UNNOTICED) + invariants.bystanders.busy()
+        assert latency.percentile(took, 99) <= allowed
+        yield
+    finally:
+        bomb.kill()
+        bomb.wait()
+
+
+def ended_by_the_admin(product, invariants, sam):
+    invariants.bystanders.busy()
+    begun = time.monotonic()
+    assert sam.stop() == 0
+    took = time.monotonic() - begun
+    print(f"csm stop beside it took {took:.1f} s")
+    assert took < 5 + invariants.bystanders.busy()
+    assert sam.is_stopped() and not product.processes(product.ids("sam"))
+
+
+def test_f15_a_descriptor_bomb(host, product, invariants, sam):
+    """Each process has its limit, and so has the whole workspace by the number of its processes and its memory."""
+    most = int(product.inside_sh("sam", "ulimit -Hn"))
+    script = f'for n in {{1..{PROCESSES}}}; do python3 -c "$1" & done; wait'
+
+    def has_gone_off(bomb):
+        for _ in range(PROCESSES):
+            errno, held = map(int, bomb.stdout.readline().split())
+            assert errno == 24 and most - 20 < held <= most, (errno, held, most)  # EMFILE
+
+    with beside(product, invariants, ("bash", "-c", script, "lab", DESCRIPTORS), has_gone_off):
+        held = host.sh("cat /proc/sys/fs/file-nr").split()[0]
+        print(f"{PROCESSES} processes at their limit of {most}; {held} open files on this machine")
+        invariants.quick()
+        ended_by_the_admin(product, invariants, sam)
+    assert sam.start() == 0
+    invariants.check()
+
+
+def test_f15_a_disk_bomb(host, product, invariants, sam):
+    """Homes share their file system, and so do containers; nothing of ours divides it. What others can't do then is save."""
+    script = 'cd "$1"; while :; do head -c 1M /dev/zero >>bomb || sleep 0.05; done 2>/dev/null'
+    is_full = lambda _: host.wait_for("not a byte is left", lambda: host.sh('df --output=avail "$1" | tail -n 1', HOMES).strip() == "0", 60)  # noqa: E731
+    saves = lambda name: product.inside(name, "sh", "-c", "head -c 9000 /dev/zero >/home/coder/project/more && rm /home/coder/project/more", check=False).returncode == 0  # noqa: E731
+    with beside(product, invariants, ("bash", "-c", script, "lab", "/home/coder/project"), is_full):
+        assert not saves("dan")
+        invariants.quick()
+        ended_by_the_admin(product, invariants, sam)
+    # As a full disk stays: everybody works on, and the next one is started.
+    assert sam.start() == 0
+    invariants.quick()
+    host.sh('rm "$1/sam/workspace/bomb"', HOMES)
+    assert saves("dan") and saves("sam")
+    invariants.check()
