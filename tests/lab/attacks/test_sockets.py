@@ -316,6 +316,7 @@ REFUSED = {
     "image.name": ("image", "name", "x --privileged"),
     "image.name ": ("image", "name", "--volume=/:/host"),
     "image.name  ": ("image", "name", "localhost/x:1\n--privileged"),
+    "image.name   ": ("image", "name", "--privileged"),
     "domain": ("domain", "x.example; include /etc/passwd"),
     "nginx.unit": ("nginx", "unit", "nginx.service;x"),
     "nginx.unit ": ("nginx", "unit", "../csm-alice.service"),
@@ -361,6 +362,7 @@ print(json.dumps(found))
 
 def test_nobody_looks_into_anothers_processes(host, product, actors):
     """A4, A16. Where environments, memory and descriptors hold what passwords and keys are made of."""
+    host.run("curl", "-s", "--unix-socket", SIGN_IN, "-o", "/dev/null", "http://x/")  # so that it runs
     pids = [host.show(unit, "MainPID") for unit in ("code-server-multi.service", "code-server-multi-gateway.service", "csm-alice.service", "nginx.service")]
     others = ["EACCES"] * 4 + ["EPERM", "EPERM"]
     for who in ("a stranger", "dan's account, root in dan's container", "dan's user 1000", "the images' account", "an admin"):

@@ -5,6 +5,8 @@ import json
 import pytest
 
 SECOND = "203.0.113.77"
+# Of another interface: pasta gives a workspace the addresses of the first, so that these lead to itself.
+OTHER = "203.0.113.66"
 METADATA = "169.254.169.254"
 OPEN = 7771  # on every address
 LOOPBACK = 7772  # on the host's loopback alone
@@ -70,7 +72,7 @@ print(json.dumps(answers))
 
 def CONFIGURE(product):
     # There before the daemon starts, as on most hosts; another comes later.
-    product.host.sh('ip addr add "$1/32" dev eth0; ip -6 addr add fd00:77::1/64 dev eth0 nodad', SECOND)
+    product.host.sh('ip addr add "$1/32" dev eth0; ip -6 addr add fd00:77::1/64 dev eth0 nodad; ip addr add "$2/32" dev lo', SECOND, OTHER)
 
 
 @pytest.fixture(scope="module")
@@ -101,11 +103,11 @@ def test_no_address_of_the_host_is_reached(host, product, listening):
     ports = {int(line.rsplit(":", 1)[1]) for line in host.sh("ss -Hltn | awk '{ print $4 }'").splitlines()}
     assert {OPEN, LOOPBACK, 443, 80} <= ports
     own = addresses(host)
-    assert {SECOND, METADATA, host.address[0], "127.0.0.1", "fd00:77::1"} <= own
+    assert {SECOND, OTHER, METADATA, host.address[0], "127.0.0.1", "fd00:77::1"} <= own
     targets = [[address, port] for address in sorted(own) for port in sorted(ports)]
     targets += [[address, port, "udp"] for address in sorted(own) for port in (OPEN, LOOPBACK)]
     # From the host itself they answer: so the refusals below mean something. 443 and 80 wait for what the client says.
-    there = [[address, OPEN, protocol] for address in (SECOND, METADATA, host.address[0], "127.0.0.1", "fd00:77::1") for protocol in ("tcp", "udp")]
+    there = [[address, OPEN, protocol] for address in (SECOND, OTHER, METADATA, host.address[0], "127.0.0.1", "fd00:77::1") for protocol in ("tcp", "udp")]
     there += [["127.0.0.1", LOOPBACK, "udp"], [SECOND, 443], [SECOND, 80], [SECOND, 22]]
     answers = attempt(host.run, there)
     assert len(reached(answers)) == len(there), answers
