@@ -10,14 +10,14 @@ def of_health(product, name, count):
         return of(lambda: client.get("/healthz"), count)
 
 
-def of(ask, count):
-    """Seconds, of each of `count` requests that are answered with 200."""
+def of(ask, count, code=200):
+    """Seconds, of each of `count` requests that are answered with that status."""
     took = []
     for _ in range(count):
         begun = time.monotonic()
         answer = ask()
         took.append(time.monotonic() - begun)
-        assert answer.status_code == 200, answer
+        assert answer.status_code == code, answer
     return took
 
 

@@ -1,0 +1,99 @@
+"""PID 1 is slow: it stands still, or has a thousand jobs to do: F6. Pages are answered by those who never ask it, and what was
+asked for comes about once. How many starts are under way at a time is in tests/it/engine/pace.rs."""
+
+import contextlib
+import os
+import signal
+import time
+
+from lab import latency
+from lab.invariants import plant_canary
+from lab.meanwhile import under_way
+
+# What nobody notices, and less than one turn of all who share two processors here.
+UNNOTICED = 0.05
+SAMPLES = 200
+JOBS = 1000
+
+GATE = """
+[Service]
+Type=oneshot
+ExecStart=/bin/sleep 600
+"""
+# Each waits for the gate, in PID 1's queue.
+ONE_OF_MANY = """
+[Unit]
+After=lab-gate.service
+[Service]
+Type=oneshot
+ExecStart=/bin/true
+"""
+
+
+def CONFIGURE(product):
+    plant_canary(product)
+
+
+@contextlib.contextmanager
+def standing_still(host):
+    """The host's PID 1, by its number out here: from inside nobody can stop it."""
+    pid = int((host.directory / "pid").read_text())
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def pages(product, invariants, when):
+    """The sign-in page, a signed-in editor, and the page of one who waits for a workspace that is not there."""
+    invariants.bystanders.busy()
+    with product.client("dan") as stranger, product.visitor("dan") as dan, product.visitor("sam") as waiting:
+        asked = {
+            "the sign-in page": (lambda: stranger.get("/"), 401),
+            "an editor": (lambda: dan.get("/healthz"), 200),
+            "a page that waits": (lambda: waiting.get("/", headers={"Accept": "text/html"}), 503),
+        }
+        for what, (ask, code) in asked.items():
+            took = latency.of(ask, SAMPLES, code)
+            print(f"{when}: {what}: {latency.summary(took)}")
+            assert latency.percentile(took, 99) <= UNNOTICED + invariants.bystanders.busy(), what
+
+
+def test_f6_pid_1_stands_still(host, product, invariants, sam):
+    assert sam.stop() == 0
+    starts, degraded = sam.starts(), lambda: [one["code"] for one in product.status()["degraded"]]
+    with contextlib.ExitStack() as ends:
+        with standing_still(host):
+            starting = ends.enter_context(under_way(host, "csm", "start", "sam"))
+            host.wait_for("the wish is on disk", lambda: sam.intent()["running"] is True, 5)
+            pages(product, invariants, "PID 1 stands still")
+            host.wait_for("status tells", lambda: degraded() == ["systemd-unreachable"], 30)
+        host.wait_for("it mended by itself", lambda: not degraded(), 15)
+        begun = time.monotonic()
+        assert starting.wait(40) == 0, starting.stdout.read()
+        print(f"csm start was answered {time.monotonic() - begun:.1f} s after PID 1 went on")
+    # Asked for twice maybe, begun once. That nobody at work waited meanwhile is looked at now: it takes PID 1 to look.
+    assert sam.is_ready() and sam.starts() - starts == 1
+    invariants.check()
+
+
+def test_f6_a_thousand_jobs_are_queued(host, product, invariants, sam):
+    host.put("/run/systemd/system/lab-gate.service", GATE)
+    host.put("/run/systemd/system/lab-many@.service", ONE_OF_MANY)
+    host.sh("systemctl daemon-reload; systemctl start --no-block lab-gate.service")
+    queued = lambda: int(host.sh("systemctl list-jobs --no-legend 'lab-*' | wc -l"))  # noqa: E731
+    try:
+        host.sh('systemctl start --no-block $(seq -f "lab-many@%g.service" "$1")', str(JOBS), timeout=120)
+        assert queued() > JOBS
+
+        begun = time.monotonic()
+        assert sam.stop() == 0
+        pages(product, invariants, "a thousand jobs wait")
+        assert sam.start() == 0 and sam.is_ready()
+        print(f"csm stop and start, with a look at the pages in between, took {time.monotonic() - begun:.1f} s")
+        invariants.check()
+        assert queued() > JOBS
+    finally:
+        # They are taken out of the queue, not done: a thousand processes at once are the machine's trouble, not PID 1's.
+        host.sh("systemctl stop 'lab-many@*' lab-gate.service; rm /run/systemd/system/lab-*; systemctl daemon-reload")
