@@ -99,6 +99,20 @@ impl Kills {
 mod tests {
     use super::*;
 
+    /// As without a free watch: a file that isn't there can't be watched either.
+    #[test]
+    fn kills_are_counted_where_nothing_can_be_watched() {
+        let kills = Kills {
+            count: |_| Some(Oom { kills: 3, at_limit: 9 }),
+            ..Kills::new(Watch::new().unwrap())
+        };
+        let nobody = WorkspaceName::parse("no-such-workspace").unwrap();
+        let counted = Some(Oom { kills: 3, at_limit: 9 });
+        assert_eq!([1, 1, 2].map(|run| kills.look(&nobody, Some(run))), [counted; 3]);
+        // Tried again at the next look.
+        assert!(kills.seen().is_empty());
+    }
+
     #[test]
     fn what_has_risen_comes_with_its_counters_and_once() {
         let dan = WorkspaceName::parse("dan").unwrap();
