@@ -153,6 +153,8 @@ fn every_guard_is_there_to_be_taken_out() {
     let read = |path: &str| std::fs::read_to_string(root().join(path)).ok();
     let table = toml::from_str(&read("tests/guards/guards.toml").unwrap()).unwrap();
     assert_none(&guards::complaints(&table, &read));
+    let rows = guards::FAULTS.into_iter().chain(documents::ATTACKS);
+    assert_none(&guards::unguarded(&table, rows));
 }
 
 #[test]
