@@ -15,7 +15,6 @@ HEAD = struct.Struct(">BIII")
 REGULAR, CONTROL, ACK = 1, 2, 3
 
 
-
 def path():
     """Of a window that was not there before."""
     return f"/?reconnectionToken={uuid.uuid4()}&reconnection=false&skipWebSocketFrames=false"
