@@ -1,6 +1,7 @@
 """A fresh disposable host for each story file, what is worth seeing after a failure, and nothing left behind.
 
-A story file may set NEEDS (see lab/needs.py) and PRODUCT (False: a bare host without csm in it)."""
+A story file may set NEEDS (see lab/needs.py), PRODUCT (False: a bare host without csm in it) and ALONE (True: nothing else is
+played meanwhile, see lab/workers.py). A file is played by one worker, on hosts of its own."""
 
 import os
 import re
@@ -8,7 +9,7 @@ import subprocess
 
 import pytest
 
-from lab import browser as browsers, env, host as hosts, needs, wait
+from lab import browser as browsers, durations, env, host as hosts, needs, pace, wait, workers
 from lab.browser import Browser
 from lab.client import Client
 from lab.pki import Pki
@@ -17,16 +18,13 @@ from lab.product import Product
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_left():
-    hosts.of_runs_that_died()
+    """Of this worker, or of the only process that there is."""
     yield
     browsers.stop()
-    store = os.environ.get("CSM_LAB_STORE")
-    if store and subprocess.run([env.LAB / "fill-store", "--check", os.path.dirname(store)]).returncode:
-        pytest.fail(f"a host changed files of the image store that all hosts share: {store}", pytrace=False)
     try:
         wait.until("nothing is left", lambda: not hosts.left_behind(), 10)
     except wait.TimedOut:
-        pytest.fail("this run left behind:\n" + "\n".join(hosts.left_behind()), pytrace=False)
+        pytest.fail(f"{env.RUN} left behind:\n" + "\n".join(hosts.left_behind()), pytrace=False)
 
 
 @pytest.fixture(scope="session")
@@ -80,6 +78,8 @@ def visit(host, pki):
 
 
 _open = pytest.StashKey[list]()
+_phase = pytest.StashKey[float]()
+_turn = workers.Turn()
 
 
 def _story(module):
@@ -89,14 +89,58 @@ def _story(module):
 
 def pytest_configure(config):
     config.stash[_open] = []
+    if env.WORKER:
+        return
+    # What workers keep goes into one directory.
+    os.environ["CSM_ARTIFACTS"] = str(env.artifacts())
+    config.pluginmanager.register(durations.Durations())
+    hosts.of_runs_that_died()
+
+
+def pytest_xdist_auto_num_workers(config):
+    """No more than there are files, where files are named."""
+    named = [one for one in config.args if one.split("::")[0].endswith(".py")]
+    return min(workers.count(), len(named)) if len(named) == len(config.args) else workers.count()
+
+
+def pytest_collection_modifyitems(items):
+    items[:] = workers.in_order(items)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item, nextitem):
+    _turn.take(item.module)
+    item.stash[_phase] = pace.clock()
+    try:
+        return (yield)
+    finally:
+        if nextitem is None:
+            _turn.leave()
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield
+    now = pace.clock()
+    # Beside `duration`, which is what it took with everything else that went on.
+    report.paced, item.stash[_phase] = now - item.stash[_phase], now
     if report.failed:
         place = env.artifacts() / re.sub("[^A-Za-z0-9_.-]+", "-", item.nodeid.split("/")[-1]) / call.when
         for one in item.config.stash[_open]:
             one.collect(place / type(one).__name__.lower())
         report.sections.append(("collected", str(place)))
     return report
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session):
+    """By whoever outlives the workers: what one of them left that was killed, and what all hosts share."""
+    if env.WORKER:
+        return
+    found = hosts.left_behind()
+    store = os.environ.get("CSM_LAB_STORE")
+    if store and subprocess.run([env.LAB / "fill-store", "--check", os.path.dirname(store)]).returncode:
+        found.append(f"a change of the image store that all hosts share: {store}")
+    if found:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        session.config.pluginmanager.get_plugin("terminalreporter").write_line("this run left behind:\n" + "\n".join(found), red=True)

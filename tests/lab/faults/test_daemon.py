@@ -3,11 +3,11 @@ more names and changes than anybody has: F19, F29, F31, F32, F34. Bad files (F20
 in the tests of src/model."""
 
 import json
-import time
 
 import pytest
 import tomli_w
 
+from lab import pace
 from lab.invariants import plant_canary
 from lab.meanwhile import stopped
 from lab.product import CONFIG, DAEMON
@@ -42,11 +42,11 @@ def test_f34_a_worker_panics(host, product, invariants, sam):
     assert sam.csm("stop", "sam") == 1, "nobody waits for it for ever"
     host.wait_for("it is told", lambda: sam.finding("worker-panicked"), 5)
     # Others are served at once, by the same daemon.
-    begun = time.monotonic()
+    begun = pace.clock()
     product.config["workspaces"]["alice"]["tasks_max"] = 1777
     product.reload()
     host.wait_for("alice's limit is set", lambda: host.show("csm-alice.service", "TasksMax") == "1777", 5)
-    print(f"a limit of alice's was set in {time.monotonic() - begun:.1f} s meanwhile")
+    print(f"a limit of alice's was set in {pace.clock() - begun:.1f} s meanwhile")
     host.wait_for("what was asked for came about", sam.is_stopped, 20)
     assert "3 times" in sam.finding("worker-panicked")["message"]
     assert product.daemon_pid() == pid
@@ -78,10 +78,10 @@ def test_f31_a_journal_that_takes_nothing(host, product, invariants, sam):
         flood = 'for n in {1..600}; do echo "nonsense$n = 1" >"$1"; csm reload >/dev/null 2>&1 || true; done'
         host.sh(flood, CONFIG, timeout=90)
         product.write_config()
-        begun = time.monotonic()
+        begun = pace.clock()
         product.csm("reload", timeout=10)
         product.csm("status", timeout=10)
-        assert time.monotonic() - begun < 3
+        assert pace.clock() - begun < 3
         host.wait_for("the limit is set", lambda: host.show("csm-sam.service", "TasksMax") == "1999", 10)
         invariants.bystanders.check()
     host.sh("journalctl --sync", timeout=30)
@@ -153,10 +153,10 @@ def test_f19_changed_a_hundred_times_a_second(host, product, invariants, sam):
     before = read()
     changes = 'i=1; while [ $i -le 200 ]; do sed "s/tasks_max = 1888/tasks_max = $((3000 + i))/" /etc/lab/many.toml >/etc/lab/many.new; mv /etc/lab/many.new "$1"; i=$((i + 1)); sleep 0.01; done'
     try:
-        begun = time.monotonic()
+        begun = pace.clock()
         # On the file system of the configuration, so that the move is a rename.
         host.sh(changes, CONFIG, timeout=60)
-        took = time.monotonic() - begun
+        took = pace.clock() - begun
         host.wait_for("the last one counts", lambda: host.show("csm-sam.service", "TasksMax") == "3200", 5)
         applied = read() - before
     finally:
@@ -181,30 +181,29 @@ def test_f19_ten_thousand_names(host, product, invariants):
         for count, most in MOST_SECONDS.items():
             product.config["workspaces"] = small | {f"w{number}": {"enabled": False} for number in range(count)}
             host.put("/etc/lab/many.toml", tomli_w.dumps(product.config))
-            invariants.bystanders.busy()
-            begun = time.monotonic()
+            begun = pace.clock()
             product.csm("check-config", "/etc/lab/many.toml")
-            took = time.monotonic() - begun
+            took = pace.clock() - begun
             print(f"check-config of {count} names took {took:.2f} s")
-            assert took < most + invariants.bystanders.busy(), count
+            assert took < most, count
         host.sh('cp /etc/lab/many.toml "$1"', CONFIG)
-        begun = time.monotonic()
+        begun = pace.clock()
         product.csm("reload", timeout=60)
-        print(f"csm reload took {time.monotonic() - begun:.2f} s")
+        print(f"csm reload took {pace.clock() - begun:.2f} s")
 
         def all_there():
             states = [one["state"] for one in product.status()["workspaces"]]
             return len(states) == 10_003 and states.count("disabled") == 10_000
 
         host.wait_for("ten thousand are known", all_there, 120)
-        print(f"all of them were known after {time.monotonic() - begun:.1f} s")
+        print(f"all of them were known after {pace.clock() - begun:.1f} s")
         after = rss(host, pid)
         print(f"memory: {before / 1e6:.1f} MB, then {after / 1e6:.1f} MB; the aim is 30 MB")
         assert product.daemon_pid() == pid
         # Whoever runs is looked after meanwhile.
-        begun = time.monotonic()
+        begun = pace.clock()
         assert product.csm("restart", "sam").returncode == 0
-        print(f"csm restart sam took {time.monotonic() - begun:.1f} s beside them")
+        print(f"csm restart sam took {pace.clock() - begun:.1f} s beside them")
         assert after < MOST_MEMORY
     finally:
         product.config["workspaces"] = small

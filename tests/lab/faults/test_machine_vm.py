@@ -4,10 +4,10 @@ stories/test_limits_vm.py."""
 
 import contextlib
 import json
-import time
 
 import pytest
 
+from lab import pace
 from lab.invariants import KEY, KEY_FILE, Invariants, plant_canary
 from lab.product import DAEMON
 
@@ -66,9 +66,9 @@ def test_f14_ended_for_want_of_memory(host, product, invariants, sam, victim):
     for times in (1, 2):
         pid = sam.pid()
         use_up(host, product, pid if victim == "conmon" else editor(host, product))
-        begun = time.monotonic()
+        begun = pace.clock()
         host.wait_for("another one", lambda: sam.pid() not in (0, pid), 60)
-        print(f"{victim} ended for want of memory, the {times}. time: started again after {time.monotonic() - begun:.1f} s")
+        print(f"{victim} ended for want of memory, the {times}. time: started again after {pace.clock() - begun:.1f} s")
         host.wait_for("it answers", sam.is_ready, UP)
         host.wait_for("the status says why", lambda: sam.finding("oom-killed"), 20)
         assert "because memory_limit (700M) was reached" in sam.finding("oom-killed")["message"]

@@ -7,7 +7,7 @@ import shutil
 
 from playwright.sync_api import sync_playwright
 
-from . import env
+from . import env, pace
 
 FLAGS = [
     "--no-sandbox",  # the lab is root
@@ -57,7 +57,7 @@ class Browser:
     def visitor(self, **options):
         options = {"viewport": {"width": 1360, "height": 850}, "locale": "en-US"} | options
         context = self._chromium.new_context(**options)
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(20_000 / pace.SLOWEST)
         self._visitors.append(context)
         return context
 

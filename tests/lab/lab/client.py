@@ -8,7 +8,7 @@ import threading
 import httpx
 from websockets.sync.client import connect
 
-from . import env
+from . import env, pace
 
 
 class _ToHost(httpx.HTTPTransport):
@@ -75,7 +75,7 @@ class Client(httpx.Client):
         super().__init__(
             base_url=f"https://{self.visited}",
             transport=_ToHost(host.address, verify=context),
-            timeout=options.pop("timeout", 20),
+            timeout=options.pop("timeout", 20 / pace.SLOWEST),
             trust_env=False,
             **options,
         )
@@ -99,14 +99,14 @@ class Client(httpx.Client):
             headers["Cookie"] = self.cookie_header()
         return connect(
             f"wss://{visited}{path}",
-            sock=socket.create_connection(address, 20),
+            sock=socket.create_connection(address, 20 / pace.SLOWEST),
             ssl=context,
             server_hostname=visited,
             origin=f"https://{visited}" if origin == "own" else origin,
             additional_headers=headers,
             proxy=None,
             legacy=True,  # returns the connection itself
-            open_timeout=options.pop("open_timeout", 20),
+            open_timeout=options.pop("open_timeout", 20 / pace.SLOWEST),
             max_size=None,
             close_timeout=0.5,  # the editor answers no closing frame
             **options,

@@ -9,7 +9,7 @@ import time
 
 from websockets.asyncio.client import connect
 
-from . import editor
+from . import editor, pace
 
 # Between two questions of one window.
 EVERY = 3
@@ -31,7 +31,7 @@ class Crowd:
     def __enter__(self):
         self._thread.start()
         try:
-            self._wait(self._open(), 120)
+            self._wait(self._open(), 120 / pace.SLOWEST)
         except BaseException:
             self.__exit__()
             raise
@@ -47,8 +47,8 @@ class Crowd:
         """Every window has had an answer to what it asked from now on. The longest that any of them waited since this was
         asked last."""
         before = [window.answers for window in self._windows]
-        end = time.monotonic() + PATIENCE + EVERY
-        while any(one.answers < count + 2 and not one.ended for one, count in zip(self._windows, before)) and time.monotonic() < end:
+        end = pace.clock() + PATIENCE + EVERY
+        while any(one.answers < count + 2 and not one.ended for one, count in zip(self._windows, before)) and pace.clock() < end:
             time.sleep(0.05)
         gone = [window.ended or "no answer" for window, count in zip(self._windows, before) if window.ended or window.answers < count + 2]
         assert not gone, f"{len(gone)} of {len(self._windows)} windows are gone, the first one: {gone[0]!r}"
@@ -84,11 +84,11 @@ class _Window:
                 proxy=None,
                 compression=None,
                 ping_interval=None,
-                open_timeout=PATIENCE,
+                open_timeout=PATIENCE / pace.SLOWEST,
                 close_timeout=0.1,
                 max_size=None,
             )
-            await asyncio.wait_for(self._shake_hands(), PATIENCE)
+            await asyncio.wait_for(self._shake_hands(), PATIENCE / pace.SLOWEST)
         self._work = [asyncio.create_task(self._until_it_ends(work)) for work in (self._read, self._ask)]
 
     async def close(self):
@@ -127,9 +127,9 @@ class _Window:
 
     async def _ask(self):
         while True:
-            begun = time.monotonic()
-            await asyncio.wait_for(await self._socket.ping(), PATIENCE)
-            self._longest = max(self._longest, time.monotonic() - begun)
+            begun = pace.clock()
+            await asyncio.wait_for(await self._socket.ping(), PATIENCE / pace.SLOWEST)
+            self._longest = max(self._longest, pace.clock() - begun)
             self.answers += 1
             await asyncio.sleep(EVERY)
 

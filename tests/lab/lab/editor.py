@@ -8,6 +8,8 @@ import struct
 import threading
 import uuid
 
+from . import pace
+
 # For an answer to the handshake.
 PATIENCE = 20
 
@@ -79,9 +81,12 @@ class Session:
 
     def is_alive(self, deadline=5):
         """A ping is answered by the editor itself; nginx passes frames on unseen."""
-        if self.ended:
-            return False
-        return self._socket.ping().wait(deadline) and not self.ended
+        end, answered = pace.clock() + deadline, None
+        while not self.ended and pace.clock() < end:
+            answered = answered or self._socket.ping()
+            if answered.wait(0.5):
+                return not self.ended
+        return False
 
     def assert_alive(self):
         assert self.is_alive(), f"the editor's websocket is gone: {self.ended or 'no answer to a ping'}"
@@ -94,7 +99,7 @@ class Session:
         steps = handshake()
         self._socket.send(next(steps))
         while True:
-            for kind, _, text in self._stream.feed(self._socket.recv(timeout=PATIENCE)):
+            for kind, _, text in self._stream.feed(self._socket.recv(timeout=PATIENCE / pace.SLOWEST)):
                 if kind == CONTROL:
                     try:
                         self._socket.send(steps.send(json.loads(text)))

@@ -21,7 +21,11 @@ def process(pid):
 
 # Every process that a run starts inherits this, so that what is left of it can be told from other runs'.
 MARK = "CSM_LAB_RUN"
+# Of several workers that share a run each has a name, and the hosts, processes and links that it makes are called after it.
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 RUN = os.environ.setdefault(MARK, f"r{process(os.getpid())}")
+if WORKER and not RUN.endswith(f"-{WORKER}"):
+    RUN = os.environ[MARK] = f"{RUN}-{WORKER}"
 
 DOMAIN = "code.example.test"
 

@@ -10,7 +10,7 @@ import subprocess
 import tarfile
 from pathlib import Path
 
-from . import env, wait
+from . import env, pace, wait
 
 
 class Failed(AssertionError):
@@ -56,7 +56,7 @@ class Host:
 
     def _drive(self, *argv, timeout):
         argv = [self.driver, *map(str, argv)]
-        done = subprocess.run(argv, capture_output=True, timeout=timeout, text=True, stdin=subprocess.DEVNULL)
+        done = subprocess.run(argv, capture_output=True, timeout=timeout / pace.SLOWEST, text=True, stdin=subprocess.DEVNULL)
         if done.returncode:
             raise Failed(argv, done)
         return done.stdout.strip()
@@ -72,9 +72,11 @@ class Host:
         return [str(self.driver), "run", self.name, "--", *map(str, argv)]
 
     def run(self, *argv, check=True, timeout=60, input=None, text=True):
-        """Runs a command as root. `check` may be a number: the exit code to insist on."""
+        """Runs a command as root. `check` may be a number: the exit code to insist on. A timeout is for what hangs; what is
+        promised in seconds is measured with pace.clock()."""
         stdin = {"input": input} if input is not None else {"stdin": subprocess.DEVNULL}
-        done = subprocess.run(self.argv(*argv), capture_output=True, timeout=timeout, text=text, errors="replace" if text else None, **stdin)
+        options = {"capture_output": True, "text": text, "errors": "replace" if text else None} | stdin
+        done = subprocess.run(self.argv(*argv), timeout=timeout / pace.SLOWEST, **options)
         wanted = 0 if check is True else check
         if check is not False and done.returncode != wanted:
             raise Failed(argv, done)
@@ -208,13 +210,14 @@ def left_behind():
 
 
 def _processes():
-    mark = f"{env.MARK}={env.RUN}".encode()
+    """Also those of workers, for the process that they belong to; itself and the workers began before they had names."""
+    mark = re.compile(rf"(?:^|\0){env.MARK}={env.RUN}(?:-gw\d+)?\0".encode())
     ours = _with_parents(os.getpid())
     for place in Path("/proc").iterdir():
         if not place.name.isdigit() or int(place.name) in ours:
             continue
         try:
-            if mark in (place / "environ").read_bytes().split(b"\0"):
+            if mark.search((place / "environ").read_bytes()):
                 command = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
                 if command:  # a zombie has none
                     yield f"{place.name} {command[:200]}"

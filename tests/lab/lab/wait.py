@@ -2,6 +2,8 @@
 
 import time
 
+from . import pace
+
 
 class TimedOut(AssertionError):
     pass
@@ -9,8 +11,8 @@ class TimedOut(AssertionError):
 
 def until(what, condition, deadline=30, every=0.05):
     """Calls `condition` until it returns something true, and returns that. An exception counts as "not yet"; the
-    last one is the cause of the failure."""
-    end = time.monotonic() + deadline
+    last one is the cause of the failure. The deadline is in seconds of pace.clock()."""
+    begun, end = time.monotonic(), pace.clock() + deadline
     last, value = None, None
     while True:
         try:
@@ -20,6 +22,7 @@ def until(what, condition, deadline=30, every=0.05):
                 return value
         except Exception as error:
             last = error
-        if time.monotonic() > end:
-            raise TimedOut(f"not within {deadline} s: {what}; last answer: {last or value!r}") from last
+        if pace.clock() > end:
+            took = time.monotonic() - begun
+            raise TimedOut(f"not within {deadline} s ({took:.0f} s beside what else ran): {what}; last answer: {last or value!r}") from last
         time.sleep(every)

@@ -1,8 +1,8 @@
 """A workspace whose user wants out: what it plants has no effect outside, and harms nobody but itself."""
 
-import time
-
 import pytest
+
+from lab import pace
 
 CODE_SERVER = "/home/coder/.local/share/code-server"
 
@@ -71,9 +71,9 @@ def others_are_fine(host, product, outside, request):
     yield
     assert outside() == before
     assert product.main_pids("alice", "sam") == pids
-    begun = time.monotonic()
+    begun = pace.clock()
     product.status()
-    assert time.monotonic() - begun < 2
+    assert pace.clock() - begun < 2
 
 
 @pytest.fixture(autouse=True)
@@ -271,12 +271,12 @@ def test_an_editor_that_answers_nonsense(host, product, alice, answer):
     host.wait_for("the daemon asks the impostor", lambda: product.plan() and asked(), 20)
     before = asked()
     for verb in (("status", "alice"), ("status",), ("plan",)):
-        begun = time.monotonic()
+        begun = pace.clock()
         product.csm(*verb)
-        assert time.monotonic() - begun < 2.5, verb
-    begun = time.monotonic()
+        assert pace.clock() - begun < 2.5, verb
+    begun = pace.clock()
     assert alice.get("/healthz").status_code == 200
-    assert time.monotonic() - begun < 2
+    assert pace.clock() - begun < 2
     assert asked() > before, "it was not asked"
     product.csm("stop", "dan")
     assert product.state("dan") == "stopped"
@@ -284,10 +284,10 @@ def test_an_editor_that_answers_nonsense(host, product, alice, answer):
 
 def test_a_heartbeat_that_is_a_fifo(host, product):
     product.inside_sh("dan", f"cd {CODE_SERVER}; rm -f heartbeat; mkfifo heartbeat; rm -rf User; mkfifo User")
-    begun = time.monotonic()
+    begun = pace.clock()
     for verb in (("status",), ("plan",), ("reload",)):
         product.csm(*verb)
-    assert time.monotonic() - begun < 3
+    assert pace.clock() - begun < 3
     product.csm("stop", "dan")
     assert product.state("dan") == "stopped"
 

@@ -1,12 +1,13 @@
 """The lab gives what it promises: without this, no other story means anything."""
 
+import os
 import subprocess
 import time
 
 import pytest
 from playwright.sync_api import Error
 
-from lab import env, host as hosts, needs, wait
+from lab import env, host as hosts, needs, pace, wait
 from lab.browser import Browser
 from lab.client import Client
 from lab.host import Host
@@ -117,15 +118,56 @@ def test_hosts_of_a_killed_run_are_found_and_removed(monkeypatch):
 
 def test_waiting_has_a_deadline_and_says_what_for():
     begun = time.monotonic()
-    with pytest.raises(wait.TimedOut, match="not within 0.3 s: the moon; last answer: LookupError"):
+    with pytest.raises(wait.TimedOut, match=r"not within 0.3 s \(\d+ s beside what else ran\): the moon; last answer: LookupError"):
         wait.until("the moon", _no_moon, 0.3)
     with pytest.raises(wait.TimedOut, match="the sun; last answer: False"):
         wait.until("the sun", lambda: False, 0.1)
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 2 / pace.SLOWEST
 
 
 def _no_moon():
     raise LookupError("no moon")
+
+
+def _stat(running, blocked):
+    return f"cpu  1 2 3\nprocs_running {running}\nprocs_blocked {blocked}\n"
+
+
+@pytest.mark.parametrize(
+    "running, blocked, share",
+    [(1, 0, 1), (3, 0, 1), (5, 0, 0.5), (4, 1, 0.5), (1000, 0, pace.SLOWEST)],
+    ids=["nobody else", "one each", "two each", "those that wait for a disk", "a bomb"],
+)
+def test_a_clock_goes_as_fast_as_the_machine_lets_one(running, blocked, share):
+    """On two processors; whoever looks doesn't count."""
+    assert pace.share(_stat(running, blocked), 2) == share
+
+
+def test_a_clock_goes_slower_beside_others_and_never_faster():
+    begun, wall = pace.clock(), time.monotonic()
+    burn = ["prlimit", "--cpu=20", "sh", "-c", "while :; do :; done"]
+    others = [subprocess.Popen(burn) for _ in range(3 * len(os.sched_getaffinity(0)))]
+    try:
+        wait.until("a second of a machine that three want to have", lambda: pace.clock() - begun > 1, 3)
+        assert time.monotonic() - wall > 1.5
+    finally:
+        for one in others:
+            one.kill()
+            one.wait()
+
+
+def test_what_a_worker_left_is_told_by_its_name(monkeypatch):
+    """Also when the worker is no more: then by the process that it worked for."""
+    whole = env.RUN
+    monkeypatch.setattr(env, "RUN", f"{whole}-gw99")
+    left = Host("left")
+    left.up()
+    try:
+        assert any(f"{whole}-gw99-left" in line for line in hosts.left_behind())
+        monkeypatch.setattr(env, "RUN", whole.removesuffix(f"-{env.WORKER}"))
+        assert f"host {left.directory}" in hosts.left_behind()
+    finally:
+        left.down()
 
 
 def test_needs_choose_the_kind():
