@@ -69,7 +69,8 @@ class Host:
         return (self.directory / "ip").read_text().strip(), 443
 
     def argv(self, *argv):
-        return [str(self.driver), "run", self.name, "--", *map(str, argv)]
+        enter = [self.driver, "run", self.name, "--"] if self.kind == "vm" else [env.LAB / "bin" / "enter", self.directory]
+        return [*map(str, enter), *map(str, argv)]
 
     def run(self, *argv, check=True, timeout=60, input=None, text=True):
         """Runs a command as root. `check` may be a number: the exit code to insist on. A timeout is for what hangs; what is

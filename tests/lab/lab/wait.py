@@ -5,13 +5,18 @@ import time
 from . import pace
 
 
+# Between two questions.
+LEAST_OFTEN = 0.5
+
+
 class TimedOut(AssertionError):
     pass
 
 
 def until(what, condition, deadline=30, every=0.05):
     """Calls `condition` until it returns something true, and returns that. An exception counts as "not yet"; the
-    last one is the cause of the failure. The deadline is in seconds of pace.clock()."""
+    last one is the cause of the failure. The deadline is in seconds of pace.clock(). What has taken longer is asked less
+    often: asking costs processes, which others want as well."""
     begun, end = time.monotonic(), pace.clock() + deadline
     last, value = None, None
     while True:
@@ -25,4 +30,4 @@ def until(what, condition, deadline=30, every=0.05):
         if pace.clock() > end:
             took = time.monotonic() - begun
             raise TimedOut(f"not within {deadline} s ({took:.0f} s beside what else ran): {what}; last answer: {last or value!r}") from last
-        time.sleep(every)
+        time.sleep(max(every, min(LEAST_OFTEN, (time.monotonic() - begun) / 20)))
