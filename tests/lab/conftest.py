@@ -1,7 +1,8 @@
 """A fresh disposable host for each story file, what is worth seeing after a failure, and nothing left behind.
 
-A story file may set NEEDS (see lab/needs.py), PRODUCT (False: a bare host without csm in it) and ALONE (True: nothing else is
-played meanwhile, see lab/workers.py). A file is played by one worker, on hosts of its own."""
+A story file may set NEEDS (see lab/needs.py), PRODUCT (False: a bare host without csm in it), INSTALLED (False: it installs csm
+itself) and ALONE (True: nothing else is played meanwhile, see lab/workers.py). A file is played by one worker, on hosts of its
+own."""
 
 import os
 import re
@@ -9,7 +10,7 @@ import subprocess
 
 import pytest
 
-from lab import browser as browsers, durations, env, host as hosts, needs, pace, wait, workers
+from lab import browser as browsers, durations, env, host as hosts, layer, needs, pace, wait, workers
 from lab.browser import Browser
 from lab.client import Client
 from lab.pki import Pki
@@ -36,8 +37,12 @@ def pki(tmp_path_factory):
 def host(request):
     module = request.module
     kind = needs.kind_for(getattr(module, "NEEDS", set()))
-    store = env.product("STORE") if getattr(module, "PRODUCT", True) else None
-    with hosts.Host(_story(module).removeprefix("test_"), kind, store) as host:
+    name, store, installed = _story(module).removeprefix("test_"), None, None
+    if getattr(module, "PRODUCT", True):
+        store = env.product("STORE")
+        # A `vm` is installed as it always was.
+        installed = layer.place() if kind == "ns" and getattr(module, "INSTALLED", True) else None
+    with hosts.Host(name, kind, store, installed) as host:
         request.config.stash[_open].append(host)
         yield host
         request.config.stash[_open].remove(host)
@@ -141,6 +146,8 @@ def pytest_sessionfinish(session):
     store = os.environ.get("CSM_LAB_STORE")
     if store and subprocess.run([env.LAB / "fill-store", "--check", os.path.dirname(store)]).returncode:
         found.append(f"a change of the image store that all hosts share: {store}")
+    if changed := layer.changed():
+        found.append(f"a change of the installed product that all hosts share: {changed}")
     if found:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
         session.config.pluginmanager.get_plugin("terminalreporter").write_line("this run left behind:\n" + "\n".join(found), red=True)

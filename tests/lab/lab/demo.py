@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 
-from . import env, host as hosts
+from . import env, host as hosts, layer
 from .pki import Pki
 from .product import Product
 
@@ -31,7 +31,7 @@ def main():
 
 def show(port, until_ready):
     say(f"booting a Debian 13 host for https://NAME.{DOMAIN}:{port}")
-    with hosts.Host("demo", store=env.product("STORE")) as host:
+    with hosts.Host("demo", store=env.product("STORE"), layer=layer.place()) as host:
         place = env.CACHE / "demo"
         pki = Pki(place, DOMAIN)
         product = Product(host, pki, domain=DOMAIN)

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import tarfile
+import time
 from pathlib import Path
 
 from . import env, pace, wait
@@ -28,11 +29,12 @@ def _text(output):
 
 
 class Host:
-    """One host. `store` is a filled image store that it gets at boot."""
+    """One host. `store` is a filled image store that it gets at boot, `layer` (`ns` only) the installed product."""
 
-    def __init__(self, name, kind="ns", store=None):
+    def __init__(self, name, kind="ns", store=None, layer=None):
         self.kind = kind
         self.store = store
+        self.layer = layer
         self.name = f"{env.RUN}-{re.sub('[^a-z0-9]+', '-', name)}"
         self.driver = env.LAB / "bin" / kind
         self.directory = env.CACHE / kind / self.name
@@ -46,13 +48,19 @@ class Host:
 
     def up(self):
         try:
-            self._drive("up", self.name, *([self.store] if self.store else []), timeout=300)
+            self._drive("up", self.name, *filter(None, (self.store, self.layer)), timeout=300)
         except BaseException:
             self.down()
             raise
 
     def down(self):
         self._drive("down", self.name, timeout=60)
+
+    def halt(self):
+        """`ns` only. Shuts it down in good order; its files stay until `down`."""
+        self.run("systemctl", "poweroff", check=False)
+        wait.until("it has shut down", lambda: self.run("true", check=False).returncode, 60)
+        self._drive("halt", self.name, timeout=60)
 
     def _drive(self, *argv, timeout):
         argv = [self.driver, *map(str, argv)]
@@ -111,6 +119,19 @@ class Host:
         temporary = f"{path}.lab-new"
         script = 'mkdir -p "$(dirname "$1")"; cat >"$2"; chmod "$3" "$2"; chown "$4" "$2"; mv -f "$2" "$1"'
         self.sh(script, path, temporary, f"{mode:o}", owner, input=content, text=False)
+
+    def put_all(self, files):
+        """Writes many at once: {path: content} or {path: (content, mode, owner)}, content as `put` takes it."""
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as tar:
+            for path, file in files.items():
+                content, mode, owner = file if isinstance(file, tuple) else (file, 0o644, "root:root")
+                content = content.read_bytes() if isinstance(content, Path) else content.encode() if isinstance(content, str) else content
+                entry = tarfile.TarInfo(path.lstrip("/"))
+                entry.size, entry.mode, entry.mtime = len(content), mode, int(time.time())
+                entry.uname, entry.gname = owner.split(":")
+                tar.addfile(entry, io.BytesIO(content))
+        self.run("tar", "-C", "/", "-x", input=packed.getvalue(), text=False)
 
     def put_tree(self, local, path):
         """Copies a local directory's files to `path`, owned by root."""

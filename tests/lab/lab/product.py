@@ -15,9 +15,12 @@ PEOPLE = ("dan", "alice", "sam")
 DOCUMENT = env.CHECKOUT / "docs" / "operations.md"
 SOURCE = "/usr/src/code-server-multi"
 CONFIG = "/etc/code-server-multi/config.toml"
+CSM = "/usr/src/csm"
 IMAGE = "/var/lib/code-server-multi-image.tar"
 DAEMON = "code-server-multi.service"
 GATEWAY = "code-server-multi-gateway.service"
+# The document's install blocks that ask for no configuration yet.
+LAID_DOWN = ("files", "accounts", "nginx", "nginx-account")
 
 ENTER = """
 name=$1; shift
@@ -66,6 +69,14 @@ def image_name():
     return "localhost/code-server-multi/workspace:" + re.search(r"^VERSION=(.*)$", versions, re.M)[1].strip("\"'")
 
 
+def sources():
+    """What the blocks take from a checkout, as Host.put_all takes it."""
+    units = env.CHECKOUT / "nix" / "units"
+    files = {f"{SOURCE}/nix/units/{one.relative_to(units)}": one for one in sorted(units.rglob("*")) if one.is_file()}
+    files[f"{SOURCE}/images/workspace/versions"] = env.CHECKOUT / "images" / "workspace" / "versions"
+    return files | {CSM: (env.product("CSM"), 0o755, "root:root")}
+
+
 class Product:
     """The installed product. Passwords are made here and known only to the run."""
 
@@ -100,32 +111,46 @@ class Product:
 
     def install(self, by_document=False):
         """Up to running services. `by_document`: with the document's configuration, else with this one's."""
-        host = self.host
-        host.put("/etc/lab/certificate.pem", self.pki.certificate)
-        host.put("/etc/lab/key.pem", self.pki.key, 0o640, "root:www-data")
-        for name in self.people:
-            self.set_password(name, self.passwords[name])
-        if host.run("getent", "passwd", "code-server-multi-images", check=False).returncode:
-            host.run("bash", "-eu", "-s", input=(env.LAB / "images-account").read_text())
-        host.put_tree(env.CHECKOUT / "nix" / "units", f"{SOURCE}/nix/units")
-        host.put(f"{SOURCE}/images/workspace/versions", env.CHECKOUT / "images" / "workspace" / "versions")
-        host.put("/usr/src/csm", env.product("CSM"), 0o755)
-        if not by_document:
-            self.write_config()
+        self.host.put_all(
+            {
+                "/etc/lab/certificate.pem": self.pki.certificate,
+                "/etc/lab/key.pem": (self.pki.key, 0o640, "root:www-data"),
+                **{self.password_file(name): (self.passwords[name] + "\n", 0o600, "root:root") for name in self.people},
+            }
+        )
+        if by_document:
+            self.put_sources()
+            self.follow("files", "accounts", "config", "nginx", "nginx-account", "start")
+            return
+        # A host's layer has the accounts of those that the lab knows.
+        if not self.host.layer or self.people != PEOPLE:
+            self.put_sources()
+            self.follow(*LAID_DOWN)
+        self.write_config()
+        self.follow("start")
+
+    def put_sources(self):
+        """What the document's blocks take from a checkout; and the image store's account, if need be."""
+        if self.host.run("getent", "passwd", "code-server-multi-images", check=False).returncode:
+            self.host.run("bash", "-eu", "-s", input=(env.LAB / "images-account").read_text())
+        self.host.put_all(sources())
+
+    def follow(self, *names):
+        """Runs blocks of the document, in its order, in one shell."""
         settings = {
             "DOMAIN": self.domain,
             "PEOPLE": " ".join(self.people),
             "CERTIFICATE": "/etc/lab/certificate.pem",
             "CERTIFICATE_KEY": "/etc/lab/key.pem",
             "SOURCE": SOURCE,
-            "CSM": "/usr/src/csm",
+            "CSM": CSM,
             "IMAGE": IMAGE,
         }
         script = [f"{name}={shlex.quote(value)}" for name, value in settings.items()]
-        for purpose, name, text in blocks():
-            if purpose == "install" and (by_document or name != "config"):
-                script.append(text)
-        host.run("bash", "-euo", "pipefail", "-s", input="\n".join(script), timeout=180)
+        found = {name: text for purpose, name, text in blocks() if purpose == "install"}
+        assert found.keys() == {*LAID_DOWN, "config", "start"}, f"{DOCUMENT} has other install blocks: {found.keys()}"
+        script += [text for name, text in found.items() if name in names]
+        self.host.run("bash", "-euo", "pipefail", "-s", input="\n".join(script), timeout=180)
 
     def set_password(self, name, password):
         """Replaces the file at once, as secret managers do."""
@@ -146,8 +171,9 @@ class Product:
 
     def wait_ready(self, *names, deadline=60):
         """Ready is what the daemon says after the editor has answered."""
-        for name in names or self.config["workspaces"]:
-            self.host.wait_for(f"{name} is ready", lambda name=name: self.state(name) == "ready", deadline)
+        names = names or self.config["workspaces"]
+        states = lambda: {one["name"]: one["state"] for one in self.status()["workspaces"] if one["name"] in names}  # noqa: E731
+        self.host.wait_for(f"ready: {', '.join(names)}", lambda: states() == dict.fromkeys(names, "ready"), deadline)
 
     def state(self, name):
         return self.workspace(name)["state"]

@@ -6,6 +6,8 @@ import pytest
 
 from lab.product import Product
 
+INSTALLED = False
+
 
 @pytest.fixture(scope="module")
 def product(host, pki):

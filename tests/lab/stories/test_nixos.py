@@ -9,6 +9,7 @@ from lab.nixos import CSM, GOLDEN, NGINX_MAIN, Nixos
 from lab.pki import Pki
 from lab.product import DAEMON, GATEWAY
 
+INSTALLED = False
 DOMAIN = "code.example.org"
 KEY = "canary-key-of-the-sample"
 

@@ -7,6 +7,7 @@ import pytest
 from lab.nixos import Nixos
 from lab.pki import Pki
 
+INSTALLED = False
 DOMAIN = "code.example.org"
 
 

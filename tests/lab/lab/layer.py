@@ -1,0 +1,122 @@
+"""A host with the product installed and never started, made once: each host that has the product begins as this one was.
+
+It is made by the blocks of docs/operations.md, as `Product.install` does it, up to the configuration, which is each story
+file's own. Its name is a hash of all that it is made of. Hosts share what was written to the system's overlay by having it
+as one more layer below their own; what was written to /var, /home and /srv each gets a copy of (bin/ns)."""
+
+import contextlib
+import fcntl
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+from . import env
+from .host import Host
+from .product import LAID_DOWN, PEOPLE, Product, blocks, sources
+
+PARTS = ("upper", "var", "home", "srv")
+# Layers of other versions that are kept, for whoever changes between them, and for how long at least.
+KEPT = 10
+A_DAY = 24 * 3600
+
+# What belongs to the one host that the layer was, or to the moment at which it was made.
+OF_THE_HOST = (
+    "upper/etc/machine-id",  # each host makes its own at its first boot
+    "upper/etc/hostname",
+    "var/log/journal/*",
+    "var/lib/systemd/random-seed",
+    # A timer that is persistent would start what it has missed since then.
+    "var/lib/systemd/timers/*",
+)
+
+
+@functools.cache
+def place():
+    """The layer of this checkout and this binary, which is made if need be."""
+    layer = env.CACHE / f"layer-{_hash()}"
+    with _alone(layer):
+        if layer.exists() and not intact(layer):
+            shutil.rmtree(layer)
+        if not layer.exists():
+            _make(layer)
+            _remove_old(layer)
+        os.utime(layer)
+    # For whoever looks at it at the end of the run, which may be another process.
+    (env.artifacts() / ".layer").write_text(str(layer))
+    return layer
+
+
+def intact(layer):
+    """Whether every file is as it was when the layer was made: a host that changed one changed it for all."""
+    return (layer / "stamp").read_text() == _stamp(layer)
+
+
+def changed():
+    """The layer that this run uses, if it is not what it was."""
+    used = env.artifacts() / ".layer"
+    return Path(used.read_text()) if used.exists() and not intact(Path(used.read_text())) else None
+
+
+def _hash():
+    """Of everything that it is made of."""
+    tree = subprocess.run([env.LAB / "bin" / "tree"], check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    made = hashlib.sha256(repr((tree.stdout, PEOPLE, LAID_DOWN, blocks())).encode())
+    for path, file in sources().items():
+        content = file[0] if isinstance(file, tuple) else file
+        made.update(path.encode() + hashlib.sha256(content.read_bytes()).digest())
+    for name in ("images-account", "bin/ns", "lab/layer.py", "lab/product.py"):
+        made.update((env.LAB / name).read_bytes())
+    return made.hexdigest()[:12]
+
+
+@contextlib.contextmanager
+def _alone(layer):
+    """As `once` in bin/common.sh: whoever comes second finds it made."""
+    layer.parent.mkdir(parents=True, exist_ok=True)
+    with open(f"{layer}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _make(layer):
+    new = Path(f"{layer}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    with Host("layer") as host:
+        product = Product(host, None)
+        product.put_sources()
+        product.follow(*LAID_DOWN)
+        host.halt()
+        new.mkdir()
+        for part in PARTS:
+            (host.directory / part).rename(new / part)
+    for log in new.glob("var/log/nginx/*"):
+        os.truncate(log, 0)
+    for pattern in OF_THE_HOST:
+        for found in new.glob(pattern):
+            shutil.rmtree(found) if found.is_dir() else found.unlink()
+    (new / "stamp").write_text(_stamp(new))
+    subprocess.run(["sync", "--file-system", new], check=True)
+    new.rename(layer)
+
+
+def _stamp(layer):
+    lines = []
+    for part in PARTS:
+        for directory, _, names in os.walk(layer / part):
+            for path in (directory, *(os.path.join(directory, name) for name in names)):
+                one = os.lstat(path)
+                said = os.readlink(path) if os.path.islink(path) else (one.st_size, one.st_mtime_ns) if not os.path.isdir(path) else ""
+                lines.append(f"{os.path.relpath(path, layer)} {one.st_mode:o} {one.st_uid}:{one.st_gid} {said}\n")
+    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
+
+
+def _remove_old(layer):
+    """tests/guards/run makes one for each guard that it takes out."""
+    others = [one for one in env.CACHE.glob("layer-*") if one.is_dir() and one.suffix != ".new" and one != layer]
+    for one in sorted(others, key=lambda one: one.stat().st_mtime)[:-KEPT]:
+        if time.time() - one.stat().st_mtime > A_DAY:
+            shutil.rmtree(one, ignore_errors=True)
