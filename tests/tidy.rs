@@ -105,6 +105,11 @@ fn sources_say_first_what_they_are_for() {
 }
 
 #[test]
+fn no_test_returns_early() {
+    over(sources::early_returns);
+}
+
+#[test]
 fn only_one_file_knows_podmans_options() {
     over(sources::podman_options);
 }

@@ -368,10 +368,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_change_that_nobody_noticed_is_read_within_ten_minutes() {
         let directory = tempfile::tempdir().unwrap();
-        if !rustix::process::geteuid().is_root() {
-            eprintln!("skipped: only root can own the daemon's files");
-            return;
-        }
+        // There, so that the keeper makes none: only root can give a file to root.
+        std::fs::write(directory.path().join(".key"), [7; KEY_BYTES]).unwrap();
         let keeper = Keeper::new(directory.path().to_owned(), Arc::new(Watch::new().unwrap())).unwrap();
         let text = "domain = 'code.example.org'\n[image]\nname = 'localhost/workspace:1'\narchive = '/srv/image.tar'\n\
                     [nginx]\ncertificate = '/etc/ssl/c.pem'\ncertificate_key = '/etc/ssl/k.pem'\n[workspaces.dan]\n";

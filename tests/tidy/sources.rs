@@ -64,7 +64,7 @@ const PODMAN_OPTIONS: [&str; 12] = [
 ];
 
 /// Signs of unfinished work, tests that can't fail, and sales talk.
-const LEFTOVERS: [&str; 18] = [
+const LEFTOVERS: [&str; 23] = [
     concat!("(being ", "written)"),
     concat!("to", "do!("),
     concat!("unimple", "mented!("),
@@ -73,6 +73,11 @@ const LEFTOVERS: [&str; 18] = [
     concat!("XX", "X:"),
     concat!("#[ig", "nore"),
     concat!("should_", "panic"),
+    concat!("pytest.", "skip"),
+    concat!("mark.", "skip"),
+    concat!("mark.", "skipif"),
+    concat!("import", "orskip"),
+    concat!("test.", "skip"),
     concat!("blaz", "ing"),
     concat!("seam", "less"),
     concat!("effort", "less"),
@@ -179,6 +184,25 @@ pub fn leftovers(file: &File) -> Vec<String> {
         })
         .map(|(index, word)| format!("{}:{}: {word}", file.path, index + 1))
         .collect()
+}
+
+/// A test that returns early has passed, for all that anybody sees: it has to refuse what it can't work with.
+pub fn early_returns(file: &File) -> Vec<String> {
+    const TESTS: [&str; 2] = ["#[test]", "#[tokio::test"];
+    let mut complaints = Vec::new();
+    // How the test that a line is in ends; nothing outside of tests.
+    let mut end: Option<String> = None;
+    for (number, line) in code(&file.text).filter(|_| file.is("rs")) {
+        let inner = line.trim_start();
+        if TESTS.iter().any(|test| inner.starts_with(test)) {
+            end = Some(format!("{}}}", &line[..line.len() - inner.len()]));
+        } else if end.as_deref() == Some(line) {
+            end = None;
+        } else if end.is_some() && ["return;", "return Ok(());"].iter().any(|early| inner.contains(early)) {
+            complaints.push(format!("{}:{number}: a test returns before it has looked", file.path));
+        }
+    }
+    complaints
 }
 
 /// The room that a source file is in.
@@ -312,6 +336,33 @@ mod tests {
         catches(podman_options, "src/host/live.rs", "argv.push(\"--userns=host\");");
         passes(podman_options, "src/model/podman.rs", "argv.push(\"--userns=host\");");
         passes(podman_options, "src/host/live.rs", "// why not --userns\n");
+    }
+
+    #[test]
+    fn a_test_that_passes_empty_is_caught() {
+        let test = |attribute: &str, line: &str| {
+            format!(
+                "mod tests {{\n    #[{attribute}]\n    fn f() {{\n        if x {{\n{line}\n        }}\n    }}\n}}\n"
+            )
+        };
+        let early = concat!("            ret", "urn;");
+        catches(early_returns, "tests/it/a.rs", &test("test", early));
+        catches(
+            early_returns,
+            "src/a.rs",
+            &test("test", concat!("            ret", "urn Ok(());")),
+        );
+        let inside = format!("            x().await else {{ {early} }}");
+        catches(
+            early_returns,
+            "src/a.rs",
+            &test("tokio::test(start_paused = true)", &inside),
+        );
+        passes(early_returns, "tests/it/a.rs", &test("allow(x)", early));
+        let after = test("test", &format!("            // {early}")) + &format!("fn g() {{\n{early}\n}}\n");
+        passes(early_returns, "tests/it/a.rs", &after);
+        catches(leftovers, "tests/lab/a.py", concat!("    pytest.", "skip('no KVM')"));
+        catches(leftovers, "tests/lab/a.py", concat!("@pytest.mark.", "skipif(x)"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use tokio::sync::broadcast::Receiver;
 use tokio::time::sleep;
 
 use super::fake::world::{Unit, crash, kill, lock};
-use super::host::{Daemon, Host, LONG, config, is_root, name};
+use super::host::{Daemon, Host, LONG, config, name};
 
 const DAN: &str = "[workspaces.dan]\n";
 
@@ -27,9 +27,6 @@ fn told(follower: &mut Receiver<api::Event>) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn each_change_is_told_once_and_with_its_reason() {
-    if !is_root() {
-        return;
-    }
     let host = Host::new();
     let daemon = host.daemon(config(""));
     let mut events = follow(&daemon);
@@ -108,9 +105,6 @@ async fn each_change_is_told_once_and_with_its_reason() {
 
 #[tokio::test(start_paused = true)]
 async fn a_new_daemon_does_not_tell_again_what_it_finds() {
-    if !is_root() {
-        return;
-    }
     let host = Host::new();
     let sections = "[workspaces.dan]\n[workspaces.alice]\n[workspaces.sam]\nenabled = false\n";
     let daemon = host.daemon(config(sections));
@@ -151,9 +145,6 @@ fn missing(file: &str) -> Trouble {
 /// Each restart of the daemon told it again.
 #[tokio::test(start_paused = true)]
 async fn what_was_blocked_when_the_daemon_started_is_told_when_it_is_not_any_more() {
-    if !is_root() {
-        return;
-    }
     let host = Host::new();
     host.world().place(&name("dan")).files = vec![missing("/run/secrets/dan")];
     let daemon = host.daemon(config(""));
@@ -178,9 +169,6 @@ async fn what_was_blocked_when_the_daemon_started_is_told_when_it_is_not_any_mor
 /// It was told with the code of a secret that is missing, which keeps nothing that runs from being ready.
 #[tokio::test(start_paused = true)]
 async fn a_failure_is_told_with_its_own_code_and_not_with_another_troubles() {
-    if !is_root() {
-        return;
-    }
     let host = Host::new();
     let daemon = host.daemon(config(DAN));
     sleep(LONG).await;
@@ -209,9 +197,6 @@ async fn a_failure_is_told_with_its_own_code_and_not_with_another_troubles() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failure_is_told_with_its_code_each_time_it_is_tried() {
-    if !is_root() {
-        return;
-    }
     let host = Host::new();
     let words = "start the container".to_owned();
     lock(&host.world).refused.insert((name("dan"), words));
@@ -239,9 +224,6 @@ fn trouble(daemon: &Daemon) -> Option<Trouble> {
 
 #[tokio::test(start_paused = true)]
 async fn what_the_kernel_ends_is_told_once_and_said_for_a_day() {
-    if !is_root() {
-        return;
-    }
     let host = Host::new();
     let daemon = host.daemon(config(DAN));
     daemon.controller.events().remember_oom(Vec::new());
@@ -311,9 +293,6 @@ async fn what_the_kernel_ends_is_told_once_and_said_for_a_day() {
 /// By the worker's next look the run was gone, and its counters with it.
 #[tokio::test(start_paused = true)]
 async fn a_kill_that_ends_the_run_is_told() {
-    if !is_root() {
-        return;
-    }
     let host = Host::new();
     let daemon = host.daemon(config(DAN));
     daemon.controller.events().remember_oom(Vec::new());

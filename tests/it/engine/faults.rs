@@ -7,7 +7,7 @@ use code_server_multi::model::names::WorkspaceName;
 use tokio::time::sleep;
 
 use super::fake::world::Fault;
-use super::host::{Host, LONG, config, is_root, name};
+use super::host::{Host, LONG, config, name};
 
 const BEFORE: &str = "[workspaces.dan]\n[workspaces.alice]\n[workspaces.bob]\n";
 const AFTER: &str = "[workspaces.dan]\nenvironment = { A = 'b' }\napply = 'now'\n[workspaces.alice]\n\
@@ -40,9 +40,6 @@ async fn story(number: u64, fault: Fault) -> u64 {
 }
 
 async fn at_every_call(fault: Fault) {
-    if !is_root() {
-        return;
-    }
     let calls = story(u64::MAX, fault).await;
     assert!(calls > 50, "the story has but {calls} calls");
     for number in 1..=calls {
@@ -79,9 +76,6 @@ async fn a_panic_after_any_call_is_made_good() {
 /// A panic was swallowed with its worker: nobody looked after the workspace any more, and its status stayed as it was.
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_panics_is_counted_and_shown_and_nobody_else_notices() {
-    if !is_root() {
-        return;
-    }
     let host = Host::new();
     let daemon = host.daemon(config("[workspaces.dan]\n[workspaces.alice]\n"));
     sleep(LONG).await;
@@ -123,9 +117,6 @@ fn refuse(host: &Host, step: &str) -> (WorkspaceName, String) {
 /// What can't be taken away is tried again after a pause that grows, like everything else.
 #[tokio::test(start_paused = true)]
 async fn a_stop_that_fails_is_not_repeated_without_a_pause() {
-    if !is_root() {
-        return;
-    }
     let host = Host::new();
     let daemon = host.daemon(config(BEFORE));
     sleep(LONG).await;
@@ -148,9 +139,6 @@ async fn a_stop_that_fails_is_not_repeated_without_a_pause() {
 /// A restart that was asked for is carried out, also if its stop failed at first.
 #[tokio::test(start_paused = true)]
 async fn a_restart_is_not_forgotten_when_its_stop_fails() {
-    if !is_root() {
-        return;
-    }
     let host = Host::new();
     let daemon = host.daemon(config(BEFORE));
     sleep(LONG).await;
@@ -166,9 +154,6 @@ async fn a_restart_is_not_forgotten_when_its_stop_fails() {
 
 #[tokio::test(start_paused = true)]
 async fn a_restart_is_not_forgotten_when_the_service_can_not_be_seen() {
-    if !is_root() {
-        return;
-    }
     let host = Host::new();
     let daemon = host.daemon(config(BEFORE));
     sleep(LONG).await;
@@ -190,9 +175,6 @@ async fn a_restart_is_not_forgotten_when_the_service_can_not_be_seen() {
 /// It was answered with "nothing was changed", and carried out with the next look.
 #[tokio::test(start_paused = true)]
 async fn a_restart_that_can_not_be_written_down_is_not_carried_out() {
-    if !is_root() {
-        return;
-    }
     let host = Host::new();
     let daemon = host.daemon(config(BEFORE));
     sleep(LONG).await;
@@ -208,9 +190,6 @@ async fn a_restart_that_can_not_be_written_down_is_not_carried_out() {
 /// Writing waits for the disk in a thread; what was asked for last is what is on disk and what comes about.
 #[tokio::test(start_paused = true)]
 async fn requests_at_the_same_time_are_written_down_one_after_the_other() {
-    if !is_root() {
-        return;
-    }
     let host = Host::new();
     let daemon = host.daemon(config(BEFORE));
     sleep(LONG).await;
@@ -231,9 +210,6 @@ async fn requests_at_the_same_time_are_written_down_one_after_the_other() {
 /// What is on disk and was not acted on would be acted on by the next daemon.
 #[tokio::test(start_paused = true)]
 async fn a_request_is_carried_out_although_its_caller_is_gone() {
-    if !is_root() {
-        return;
-    }
     let host = Host::new();
     let daemon = host.daemon(config(BEFORE));
     sleep(LONG).await;
@@ -251,9 +227,6 @@ async fn a_request_is_carried_out_although_its_caller_is_gone() {
 /// In the pause after some other failure, a running editor is not taken away that can't be brought back yet.
 #[tokio::test(start_paused = true)]
 async fn in_a_pause_no_running_editor_is_stopped_for_a_change() {
-    if !is_root() {
-        return;
-    }
     let host = Host::new();
     let now = "[workspaces.dan]\napply = 'now'\n";
     let daemon = host.daemon(config(now));

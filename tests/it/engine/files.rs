@@ -13,13 +13,11 @@ use code_server_multi::model::plan::Directories;
 use tempfile::TempDir;
 
 use super::fake::world::account;
-use super::host::{Host, config, directory, is_root, name};
+use super::host::{Host, config, directory, name, needs_root};
 
 #[test]
 fn an_intent_is_read_back_as_it_was_written() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     let directory = directory();
     let intents = Intents::new(directory.path().to_owned());
     let mut intent = Intent {
@@ -44,9 +42,6 @@ fn an_intent_is_read_back_as_it_was_written() {
 /// The default would be to run: what can't be read must not start what was stopped.
 #[test]
 fn a_broken_intent_is_an_error_that_names_its_file() {
-    if !is_root() {
-        return;
-    }
     for broken in [
         "",
         "running = ",
@@ -76,9 +71,7 @@ fn a_broken_intent_is_an_error_that_names_its_file() {
 /// What a killed writer leaves is neither read nor in the way.
 #[test]
 fn half_an_intent_is_harmless() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     let directory = directory();
     let intents = Intents::new(directory.path().to_owned());
     intents.write(&name("dan"), &Intent::default()).unwrap();
@@ -188,9 +181,6 @@ fn tree(path: &Path) -> Vec<String> {
 
 #[test]
 fn a_home_is_made_once() {
-    if !is_root() {
-        return;
-    }
     let rig = Rig::new();
     assert_eq!(rig.look(), Directories::ToMake);
     assert!(!rig.path("base").exists(), "looking makes nothing");
@@ -213,9 +203,6 @@ dan/workspace 40700 1001:1001
 
 #[test]
 fn a_missing_part_is_made_and_what_is_there_is_kept() {
-    if !is_root() {
-        return;
-    }
     let rig = Rig::new();
     rig.ensure();
     fs::write(rig.path("base/dan/workspace/thesis"), "years").unwrap();
@@ -248,9 +235,6 @@ fn code(found: &Directories) -> &'static str {
 
 #[test]
 fn a_link_in_the_place_of_any_part_is_reported_and_never_followed() {
-    if !is_root() {
-        return;
-    }
     for part in PARTS {
         for relative in [true, false] {
             let rig = Rig::new();
@@ -276,9 +260,6 @@ fn a_link_in_the_place_of_any_part_is_reported_and_never_followed() {
 /// A workspace that swaps its directories for links while root walks: what root makes lands in the home or nowhere.
 #[test]
 fn a_directory_swapped_in_the_middle_of_a_walk_leads_root_nowhere() {
-    if !is_root() {
-        return;
-    }
     let rig = Rig::new();
     rig.ensure();
     chown(rig.path("outside"), Some(1001), Some(1001)).unwrap();
@@ -322,9 +303,6 @@ fn a_directory_swapped_in_the_middle_of_a_walk_leads_root_nowhere() {
 
 #[test]
 fn a_file_in_the_place_of_any_part_is_reported_and_kept() {
-    if !is_root() {
-        return;
-    }
     for part in PARTS {
         let rig = Rig::new();
         rig.ensure();
@@ -337,9 +315,6 @@ fn a_file_in_the_place_of_any_part_is_reported_and_kept() {
 
 #[test]
 fn another_accounts_directory_is_reported_and_stays_its_own() {
-    if !is_root() {
-        return;
-    }
     for part in PARTS {
         let rig = Rig::new();
         rig.ensure();
@@ -353,9 +328,6 @@ fn another_accounts_directory_is_reported_and_stays_its_own() {
 
 #[test]
 fn secrets_are_copied_for_the_containers_user_alone_and_removed_when_no_longer_named() {
-    if !is_root() {
-        return;
-    }
     let mut rig = Rig::new();
     rig.ensure();
     let owner = account(&name("dan"));

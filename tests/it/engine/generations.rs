@@ -13,16 +13,13 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::fake::world::Unit;
-use super::host::{Host, LONG, TOP, config, is_root, name};
+use super::host::{Host, LONG, TOP, config, name};
 
 const DAN: &str = "[workspaces.dan]\n";
 const ALICE: &str = "[workspaces.alice]\n";
 
 #[tokio::test(start_paused = true)]
 async fn users_come_change_and_go() {
-    if !is_root() {
-        return;
-    }
     let host = Host::new();
     let daemon = host.daemon(config(DAN));
     sleep(LONG).await;
@@ -129,9 +126,6 @@ dan: running with 3072 MiB, mounted ["images", "data", "run"], on the web, has a
 
 #[tokio::test(start_paused = true)]
 async fn a_missing_image_is_loaded_before_anything_starts() {
-    if !is_root() {
-        return;
-    }
     let host = Host::new();
     host.world().image = None;
     let daemon = host.daemon(config(DAN));
@@ -152,9 +146,6 @@ dan: put the editor on the web
 
 #[tokio::test(start_paused = true)]
 async fn what_was_stopped_stays_stopped_over_daemons_and_power_cuts() {
-    if !is_root() {
-        return;
-    }
     let host = Host::new();
     let daemon = host.daemon(config(&format!("{DAN}{ALICE}")));
     sleep(LONG).await;
@@ -176,9 +167,6 @@ async fn what_was_stopped_stays_stopped_over_daemons_and_power_cuts() {
 
 #[tokio::test(start_paused = true)]
 async fn a_new_daemon_leaves_running_editors_alone() {
-    if !is_root() {
-        return;
-    }
     let host = Host::new();
     host.daemon(config(DAN)).kill();
     let daemon = host.daemon(config(DAN));
@@ -193,9 +181,6 @@ async fn a_new_daemon_leaves_running_editors_alone() {
 
 #[tokio::test(start_paused = true)]
 async fn what_the_configuration_does_not_know_is_put_away_and_its_home_kept() {
-    if !is_root() {
-        return;
-    }
     let host = Host::new();
     let daemon = host.daemon(config(&format!("{DAN}{ALICE}")));
     sleep(LONG).await;
@@ -217,9 +202,6 @@ alice: unmount images
 /// Its worker stays until the stop that another daemon began has ended, however often everybody is counted meanwhile.
 #[tokio::test(start_paused = true)]
 async fn what_is_still_stopping_is_not_forgotten() {
-    if !is_root() {
-        return;
-    }
     let host = Host::new();
     let daemon = host.daemon(config(&format!("{DAN}{ALICE}")));
     sleep(LONG).await;
@@ -244,9 +226,6 @@ async fn what_is_still_stopping_is_not_forgotten() {
 /// The net below inotify, which says nothing of what is written by another name.
 #[tokio::test(start_paused = true)]
 async fn a_file_that_nobody_saw_change_is_in_force_within_ten_minutes() {
-    if !is_root() {
-        return;
-    }
     let host = Host::new();
     let daemon = host.daemon(config(DAN));
     sleep(LONG).await;

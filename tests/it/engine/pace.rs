@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::fake::world::{Unit, World};
 use super::fake::{CALL, START, STOP};
-use super::host::{Daemon, Host, LONG, config, is_root, name};
+use super::host::{Daemon, Host, LONG, config, name};
 
 const DAN: &str = "[workspaces.dan]\n";
 const ALICE: &str = "[workspaces.alice]\n";
@@ -37,9 +37,6 @@ fn gaps(host: &Host, workspace: &str) -> Vec<u64> {
 
 #[tokio::test(start_paused = true)]
 async fn fifty_workspaces_mount_and_start_eight_at_a_time() {
-    if !is_root() {
-        return;
-    }
     let host = Host::new();
     let begun = Instant::now();
     let daemon = host.daemon(config(&many(50)));
@@ -60,9 +57,6 @@ async fn fifty_workspaces_mount_and_start_eight_at_a_time() {
 
 #[tokio::test(start_paused = true)]
 async fn looking_at_fifty_takes_no_longer_than_at_one() {
-    if !is_root() {
-        return;
-    }
     let host = Host::new();
     let daemon = host.daemon(config(&many(50)));
     sleep(LONG).await;
@@ -76,9 +70,6 @@ async fn looking_at_fifty_takes_no_longer_than_at_one() {
 /// the kernel's does.
 #[tokio::test(start_paused = true)]
 async fn a_look_that_shows_nothing_new_tells_nobody() {
-    if !is_root() {
-        return;
-    }
     let host = Host::new();
     let daemon = host.daemon(config(DAN));
     until(&daemon, "dan", State::Ready).await;
@@ -96,9 +87,6 @@ async fn a_look_that_shows_nothing_new_tells_nobody() {
 
 #[tokio::test(start_paused = true)]
 async fn a_workspace_that_fails_delays_no_other() {
-    if !is_root() {
-        return;
-    }
     let host = Host::new();
     host.world().hanging.insert(name("u0"));
     for number in 1..10 {
@@ -122,9 +110,6 @@ async fn a_workspace_that_fails_delays_no_other() {
 /// At once, then after 1, 2, 4 seconds and so on to a minute.
 #[tokio::test(start_paused = true)]
 async fn an_editor_that_keeps_ending_is_started_ever_later_and_again_at_once_when_it_was_steady() {
-    if !is_root() {
-        return;
-    }
     let host = Host::new();
     host.world().mortal.insert(name("dan"), Duration::from_secs(1));
     let daemon = host.daemon(config(DAN));
@@ -143,9 +128,6 @@ async fn an_editor_that_keeps_ending_is_started_ever_later_and_again_at_once_whe
 
 #[tokio::test(start_paused = true)]
 async fn a_request_ends_the_pause_after_a_failure() {
-    if !is_root() {
-        return;
-    }
     let host = Host::new();
     host.world().mortal.insert(name("dan"), Duration::from_secs(1));
     let daemon = host.daemon(config(DAN));
@@ -160,9 +142,6 @@ async fn a_request_ends_the_pause_after_a_failure() {
 
 #[tokio::test(start_paused = true)]
 async fn stopping_does_not_wait_for_a_start_that_hangs() {
-    if !is_root() {
-        return;
-    }
     let host = Host::new();
     host.world().hanging.insert(name("dan"));
     let daemon = host.daemon(config(DAN));
@@ -179,9 +158,6 @@ async fn stopping_does_not_wait_for_a_start_that_hangs() {
 /// Also when its turn to start has not come yet.
 #[tokio::test(start_paused = true)]
 async fn what_is_stopped_while_it_queues_is_never_started() {
-    if !is_root() {
-        return;
-    }
     let host = Host::new();
     for number in 0..10 {
         host.world().hanging.insert(name(&format!("u{number}")));
@@ -209,9 +185,6 @@ async fn what_is_stopped_while_it_queues_is_never_started() {
 /// The one that is stopped need not wait until starts that hang are given up.
 #[tokio::test(start_paused = true)]
 async fn stopping_does_not_wait_for_the_starts_of_others() {
-    if !is_root() {
-        return;
-    }
     let host = Host::new();
     let daemon = host.daemon(config(DAN));
     until(&daemon, "dan", State::Ready).await;
@@ -229,9 +202,6 @@ async fn stopping_does_not_wait_for_the_starts_of_others() {
 
 #[tokio::test(start_paused = true)]
 async fn asked_twice_a_restart_is_carried_out_also_during_the_first() {
-    if !is_root() {
-        return;
-    }
     let host = Host::new();
     let daemon = host.daemon(config(&format!("{DAN}{ALICE}")));
     until(&daemon, "dan", State::Ready).await;
@@ -257,9 +227,6 @@ async fn asked_twice_a_restart_is_carried_out_also_during_the_first() {
 /// It is busy until it is ready, although the second request gives up waiting for the first one's job.
 #[tokio::test(start_paused = true)]
 async fn a_second_request_during_a_start_waits_for_its_end() {
-    if !is_root() {
-        return;
-    }
     let host = Host::new();
     let daemon = host.daemon(config(DAN));
     sleep(START).await;
@@ -275,9 +242,6 @@ async fn a_second_request_during_a_start_waits_for_its_end() {
 /// Each event of whatever unit began the ten minutes anew, so that on a busy host they never ended.
 #[tokio::test(start_paused = true)]
 async fn everything_is_looked_at_after_ten_minutes_whatever_else_happens() {
-    if !is_root() {
-        return;
-    }
     let host = Host::new();
     let daemon = host.daemon(config(DAN));
     until(&daemon, "dan", State::Ready).await;
@@ -298,9 +262,6 @@ async fn everything_is_looked_at_after_ten_minutes_whatever_else_happens() {
 /// Nobody looks at what could not be seen, and then everything is: systemd was away, and units of others came and went.
 #[tokio::test(start_paused = true)]
 async fn while_systemd_is_away_it_is_asked_every_five_seconds() {
-    if !is_root() {
-        return;
-    }
     let host = Host::new();
     let daemon = host.daemon(config(DAN));
     until(&daemon, "dan", State::Ready).await;
@@ -314,9 +275,6 @@ async fn while_systemd_is_away_it_is_asked_every_five_seconds() {
 /// Mounting takes its time, and eight do it at once: whoever waited for his turn could not be stopped meanwhile.
 #[tokio::test(start_paused = true)]
 async fn who_queues_for_a_mount_can_be_stopped_at_once() {
-    if !is_root() {
-        return;
-    }
     let host = Host::new();
     host.world().mount_takes = Duration::from_secs(30);
     let daemon = host.daemon(config(&many(20)));
