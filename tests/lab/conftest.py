@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from lab import browser as browsers, durations, env, host as hosts, layer, needs, pace, wait, workers
+from lab import browser as browsers, dice, durations, env, host as hosts, layer, needs, pace, wait, workers
 from lab.browser import Browser
 from lab.client import Client
 from lab.pki import Pki
@@ -100,6 +100,10 @@ def pytest_configure(config):
     os.environ["CSM_ARTIFACTS"] = str(env.artifacts())
     config.pluginmanager.register(durations.Durations())
     hosts.of_runs_that_died()
+
+
+def pytest_report_header():
+    return f"seed: {dice.SEED} (CSM_LAB_SEED={dice.SEED} repeats what is drawn)"
 
 
 def pytest_xdist_auto_num_workers(config):

@@ -4,17 +4,14 @@ are played on a machine that isn't one: tests/it/engine/histories.rs."""
 
 import concurrent.futures
 import os
-import random
 import time
 
-import pytest
-
+from lab import dice, pace
 from lab.invariants import plant_canary
 from lab.product import DAEMON, GATEWAY
 from lab.subject import RUNS
 
-HISTORIES = int(os.environ.get("CSM_LAB_HISTORIES", "5"))
-SEED = int(os.environ.get("CSM_LAB_SEED") or time.time_ns() % 1_000_000)
+HISTORIES = int(os.environ.get("CSM_LAB_HISTORIES", "2"))
 LENGTH = (3, 7)
 ACTS = ("start", "stop", "restart", "change", "change_now", "limit", "remove", "add")
 
@@ -24,11 +21,11 @@ def CONFIGURE(product):
     product.host.put(f"/etc/systemd/system/{DAEMON}.d/lab.conf", "[Service]\nRestartSec=20ms\n")
 
 
-def history(dice):
+def history(drawn):
     """[(what, killed, after how long)]: each an act, and who is killed that long after it was begun."""
     return [
-        (dice.choice(ACTS), dice.choice((None, None, DAEMON, DAEMON, GATEWAY)), dice.uniform(0, 1.2))
-        for _ in range(dice.randint(*LENGTH))
+        (drawn.choice(ACTS), drawn.choice((None, None, DAEMON, DAEMON, GATEWAY)), drawn.uniform(0, 1.2))
+        for _ in range(drawn.randint(*LENGTH))
     ]
 
 
@@ -46,7 +43,7 @@ def play(host, product, sam, pool, events):
             # The moment itself, not a wait for anything.
             time.sleep(moment)
             host.run("systemctl", "kill", "--signal=KILL", "--kill-whom=main", victim, check=False)
-        code = doing.result(90)
+        code = doing.result(90 / pace.SLOWEST)
         host.wait_for("a daemon answers", product.status, 20)
         if code != 0:
             assert victim == DAEMON, f"undisturbed {act} ended with {code}"
@@ -70,15 +67,13 @@ def as_acknowledged(host, product, sam):
     return True
 
 
-@pytest.mark.long
 def test_every_history_ends_as_desired(host, product, invariants, sam):
-    print(f"seed: {SEED} (CSM_LAB_SEED={SEED} repeats it)")
-    dice = random.Random(SEED)
+    drawn = dice.of("histories")
     sam.runs = True
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         for number in range(HISTORIES):
-            events = history(dice)
-            what = f"seed {SEED}, history {number}: " + ", ".join(
+            events = history(drawn)
+            what = f"seed {dice.SEED}, history {number}: " + ", ".join(
                 f"{act}" + (f" ({victim.removeprefix('code-server-multi').removesuffix('.service') or 'daemon'} killed after {moment:.2f} s)" if victim else "")
                 for act, victim, moment in events
             )

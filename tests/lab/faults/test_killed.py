@@ -6,21 +6,17 @@ strace(1) counts calls for each thread by itself, and so does the recording. Whi
 from time to time: then the daemon is killed a little earlier, and that is told."""
 
 import os
-import random
 import re
-import time
 
-import pytest
-
+from lab import dice
 from lab.invariants import plant_canary
 from lab.product import DAEMON
 from lab.tracer import Tracer
 
 CALLS = os.environ.get("CSM_LAB_CALLS", "3")
-SEED = int(os.environ.get("CSM_LAB_SEED") or time.time_ns() % 1_000_000)
 INTENT = "/var/lib/code-server-multi/intent"
 
-# Of the calls that are drawn, at least so many are met again: what the daemon does differs a little from time to time.
+# Of those that are wanted, at least so many are met: what the daemon does differs a little from time to time.
 MET = 0.8
 
 
@@ -40,14 +36,12 @@ def calls_of(host, product, act, arrived):
     return tracer.calls()
 
 
-def drawn(calls, dice):
-    if CALLS == "all":
-        return calls
+def any_of(calls):
     # Not of the last: how often it waits differs, and what is not reached shows nothing.
-    return sorted(dice.sample(calls[: len(calls) * 3 // 4], int(CALLS)), key=calls.index)
+    return calls if CALLS == "all" else calls[: len(calls) * 3 // 4]
 
 
-def of_the_intent(calls, _):
+def of_the_intent(calls):
     """Those that write the intent, every one: its new file is made, written, given away, synced and renamed, and the
     directory synced."""
     chosen = [call for call in calls if INTENT in call[2]]
@@ -83,50 +77,45 @@ def killed_at(host, product, sam, call, act, arrived):
     return tracer.calls()[-1][2] if killed else None
 
 
-@pytest.fixture(scope="module")
-def dice():
-    print(f"seed: {SEED} (CSM_LAB_SEED={SEED} repeats it)")
-    return random.Random(SEED)
-
-
-def at_system_calls(host, product, invariants, sam, dice, acts, choose=drawn):
+def at_system_calls(host, product, invariants, sam, story, acts, choose=any_of, enough=CALLS):
     """`acts` lead from one to the next and back to the first. Each is recorded once, then done and killed at its calls.
-    Gives the calls that were chosen, with those that it was killed at."""
+    Gives the calls that were drawn, with those that it was killed at."""
     found = [calls_of(host, product, act, arrived) for act, arrived in acts]
-    chosen = [choose(calls, dice) for calls in found]
-    print("system calls:", {act.__name__: f"{len(some)} of {len(calls)}" for (act, _), some, calls in zip(acts, chosen, found)})
-    assert all(len(calls) > 20 for calls in found)
+    assert all(len(calls) > 20 for calls in found), list(map(len, found))
+    draws = [dice.Draw(dice.of(f"{story} {act.__name__}"), choose(calls), enough) for (act, _), calls in zip(acts, found)]
     met = []
-    for turn in range(max(map(len, chosen))):
-        for (act, arrived), some in zip(acts, chosen):
-            call = some[turn % len(some)]
-            what = f"seed {SEED}: {act.__name__} killed at {call[0]} number {call[1]}"
+    while any(drawn := [draw.next() for draw in draws]):
+        for (act, arrived), draw, call in zip(acts, draws, drawn):
             try:
-                met.append((call, killed_at(host, product, sam, call, act, arrived)))
-                invariants.intents_are_whole()
+                if call:
+                    met.append((call, killed_at(host, product, sam, call, act, arrived)))
+                    draw.met += met[-1][1] is not None
+                    invariants.intents_are_whole()
+                else:
+                    assert act() == 0
+                    host.wait_for(arrived.__name__, arrived, 40)
                 invariants.quick(within=10)
             except AssertionError as error:
-                raise AssertionError(what) from error
-    kills = sum(at is not None for _, at in met)
-    print(f"killed at {kills} of {len(met)} calls")
-    assert kills >= MET * len(met), [call for call, at in met if at is None]
+                raise AssertionError(f"seed {dice.SEED}: {act.__name__}, to be killed at {call}") from error
+    print("system calls that it was killed at:", {act.__name__: str(draw) for (act, _), draw in zip(acts, draws)})
+    assert all(draw.met >= MET * draw.wanted for draw in draws), [call for call, at in met if at is None]
     return met
 
 
-def test_f1_stop_and_start_at_system_calls(host, product, invariants, sam, dice):
-    at_system_calls(host, product, invariants, sam, dice, [(sam.stop, sam.is_stopped), (sam.start, sam.is_ready)])
+def test_f1_stop_and_start_at_system_calls(host, product, invariants, sam):
+    at_system_calls(host, product, invariants, sam, "stop and start", [(sam.stop, sam.is_stopped), (sam.start, sam.is_ready)])
 
 
-def test_f1_a_change_that_applies_itself_at_system_calls(host, product, invariants, sam, dice):
-    at_system_calls(host, product, invariants, sam, dice, [(sam.change_now, sam.has_greeting)])
+def test_f1_a_change_that_applies_itself_at_system_calls(host, product, invariants, sam):
+    at_system_calls(host, product, invariants, sam, "change", [(sam.change_now, sam.has_greeting)])
     product.config["workspaces"]["sam"]["apply"] = "pending"
     product.reload()
 
 
-def test_f2_every_call_that_writes_an_intent(host, product, invariants, sam, dice):
+def test_f2_every_call_that_writes_an_intent(host, product, invariants, sam):
     """Only what is on disk counts after it: the old intent or the new one, and never a mix."""
     acts = [(sam.stop, sam.is_stopped), (sam.start, sam.is_ready)]
-    met = at_system_calls(host, product, invariants, sam, dice, acts, of_the_intent)
+    met = at_system_calls(host, product, invariants, sam, "intent", acts, of_the_intent, "all")
     assert all(at for _, at in met), met
     exact = {call[0] for call, at in met if INTENT in at}
     print(f"at {sum(INTENT in at for _, at in met)} of {len(met)} exactly there: {sorted(exact)}")
