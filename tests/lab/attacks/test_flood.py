@@ -16,14 +16,15 @@ import time
 
 import pytest
 
-from lab import raw
+from lab import latency, raw
 
+# Latencies are compared, and the machine is filled.
+ALONE = True
 REQUESTS = 10_000
 HALF_OPEN = 1_000
 ROUNDS = 8
-# The load generator, nginx, the gateway, the editor and this test share two processors: twice a few milliseconds is less than
-# one turn of any of them, and what takes less than this nobody notices (it is what somebody new may wait, too).
-UNNOTICED_MS = 50
+# Of the handshakes and pages of somebody new, whose median is compared.
+NEW = 15
 # Of the gateway, beyond what it holds at rest: connections, of which nginx makes no more than it has requests under way;
 # and while passwords are checked 19 MiB for each check, of which there are as many as cores but one, and at most four.
 MEMORY_MIB = 16
@@ -89,10 +90,6 @@ class Editor:
         return answered - begun, time.perf_counter() - answered
 
 
-def p99(samples):
-    return sorted(samples)[int(len(samples) * 0.99)]
-
-
 def memory(host, pid, key):
     """MiB."""
     return int(re.search(rf"^{key}:\s+(\d+) kB", host.get(f"/proc/{pid}/status").decode(), re.M)[1]) / 1024
@@ -103,11 +100,26 @@ def forget_peak(host, pid):
 
 
 def fresh(product):
-    """Seconds until somebody who was never here has the sign-in page, the handshake included."""
-    begun = time.perf_counter()
-    answers = raw.ask(product.host, product.pki, raw.request(path="/_csm/sign-in", Sec_Fetch_Mode="navigate"))
-    assert answers == [200] and "Sign in to dan" in answers.text
-    return time.perf_counter() - begun
+    """Seconds until somebody who was never here has the sign-in page, the handshake included, as it is mostly."""
+    took = []
+    for _ in range(NEW):
+        begun = time.perf_counter()
+        answers = raw.ask(product.host, product.pki, raw.request(path="/_csm/sign-in", Sec_Fetch_Mode="navigate"))
+        took.append(time.perf_counter() - begun)
+        assert answers == [200] and "Sign in to dan" in answers.text
+    return statistics.median(took)
+
+
+def assert_served(before, **later):
+    """Whoever is new waits no longer than before, or not so long that it would be noticed."""
+    print(f"somebody new is served in {before * 1000:.0f} ms;", ", ".join(f"{when}: {took * 1000:.0f} ms" for when, took in later.items()))
+    assert max(later.values()) <= max(2 * before, latency.UNNOTICED), (before, later)
+
+
+def assert_unnoticed(before, meanwhile):
+    """Both by rounds of samples of the editor."""
+    for at, what in enumerate(("a question", "a ping of the window")):
+        latency.assert_unnoticed(what, *([[sample[at] for sample in one] for one in rounds] for rounds in (before, meanwhile)))
 
 
 @pytest.fixture(scope="module")
@@ -126,9 +138,10 @@ def editor(product):
 
 def test_ten_thousand_strangers_at_the_sign_in_page(host, product, pki, gateway, editor):
     """The gateway's memory is bounded, who is signed in is served as before (the 99th percentile at most doubled, or below
-    what anybody notices, both of questions and on the window's websocket), and somebody new is served within 50 ms afterwards."""
+    what anybody notices, both of questions and on the window's websocket), and so is somebody new afterwards."""
     for _ in range(50):
         editor.sample()
+    fresh_before = fresh(product)
     before = memory(host, gateway, "VmRSS")
     forget_peak(host, gateway)
     quiet, flooded, counts = [], [], {}
@@ -145,18 +158,12 @@ def test_ten_thousand_strangers_at_the_sign_in_page(host, product, pki, gateway,
         flooded.append(during)
         quiet.append([editor.sample() for _ in during[:400]])
     peak = memory(host, gateway, "VmHWM")
-    fresh_after = [fresh(product) for _ in range(15)]
-    measured = {
-        what: [statistics.median(p99([sample[at] for sample in one]) for one in rounds) * 1000 for rounds in (quiet, flooded)]
-        for at, what in enumerate(("question", "window"))
-    }
-    print({"samples": sum(map(len, flooded)), "p99 ms": measured, "gateway MiB": (before, peak), "fresh ms": statistics.median(fresh_after) * 1000})
+    print({"samples": sum(map(len, flooded)), "gateway MiB": (before, peak)})
     # Every one of them was answered with the page.
     assert set(counts) == {"200"} and counts["200"] >= REQUESTS, counts
     assert peak - before < MEMORY_MIB
-    for what, (at_rest, during) in measured.items():
-        assert during <= max(2 * at_rest, UNNOTICED_MS), (what, measured)
-    assert statistics.median(fresh_after) < 0.05, fresh_after
+    assert_unnoticed(quiet, flooded)
+    assert_served(fresh_before, afterwards=fresh(product))
 
 
 def half_open(product, count):
@@ -177,18 +184,17 @@ def test_a_thousand_half_open_connections(host, product, gateway, editor):
     """They keep nobody out while they are open, nor afterwards, and none of them is the gateway's to remember."""
     forget_peak(host, gateway)
     before = memory(host, gateway, "VmRSS")
-    at_rest = [editor.sample() for _ in range(200)]
+    fresh_before = fresh(product)
     connections = half_open(product, HALF_OPEN)
     try:
-        fresh_during = [fresh(product) for _ in range(15)]
-        during = [editor.sample() for _ in range(200)]
+        fresh_during = fresh(product)
+        for _ in range(200):
+            editor.sample()
     finally:
         for connection in connections:
             connection.close()
-    fresh_after = [fresh(product) for _ in range(15)]
-    print({"p99 ms": [[p99([one[at] for one in samples]) * 1000 for at in (0, 1)] for samples in (at_rest, during)], "fresh ms": [statistics.median(one) * 1000 for one in (fresh_during, fresh_after)]})
+    assert_served(fresh_before, during=fresh_during, afterwards=fresh(product))
     assert memory(host, gateway, "VmHWM") - before < MEMORY_MIB
-    assert statistics.median(fresh_during) < 0.05 and statistics.median(fresh_after) < 0.05, (fresh_during, fresh_after)
     assert editor.window.is_alive()
 
 
