@@ -55,7 +55,7 @@ def product(request, host, pki):
     product = Product(host, pki)
     getattr(request.module, "CONFIGURE", lambda product: None)(product)
     product.install()
-    product.wait_ready(deadline=60 if host.kind == "ns" else 240)
+    product.wait_ready()
     return product
 
 

@@ -7,14 +7,17 @@ import pytest
 
 from lab import pace
 from lab.invariants import plant_canary
-from lab.meanwhile import cpu_seconds, stopped, under_way
+from lab.meanwhile import busy, exit_code, stopped, under_way
 from lab.product import DAEMON
 
 BUS = "dbus.service"
+# Of a processor. Less is used by who asks now and then, on a machine that has little time; more by who never waits.
+LOOP = 0.3
 
 
 def CONFIGURE(product):
     plant_canary(product)
+    product.leave_out("alice")
     # Podman asks logind for something, which these hosts lack. The bus would have PID 1 start it, and if PID 1 is replaced just
     # then, wait 25 s for what was never begun, and Podman with it: so it says at once that there is none.
     product.host.sh("rm /usr/share/dbus-1/system-services/org.freedesktop.login1.service; systemctl reload dbus")
@@ -32,13 +35,13 @@ def test_f4_the_bus_is_killed_in_the_middle_of_starts(host, product, invariants,
             host.wait_for("the start is under way", lambda: host.show("csm-sam.service", "ActiveState") != "inactive", 10)
             host.sh('kill -KILL "$(systemctl show --value --property MainPID "$1")"', BUS)
             begun = pace.clock()
-            assert starting.wait(30) == 0, starting.stdout.read()
+            assert exit_code(starting, 30) == 0
             took = pace.clock() - begun
         print(f"csm start was answered {took:.1f} s after the bus was killed")
         # Not after the minute that a job may take.
         assert took < 10
         invariants.quick()
-    invariants.check()
+    invariants.quick()
 
 
 # Lets a container be started when it is told to.
@@ -61,14 +64,14 @@ def test_f4_a_start_that_ends_while_there_is_no_bus(host, product, invariants, s
             host.wait_for("it has ended", lambda: state() == "active", 20)
             host.sh("systemctl start dbus.socket dbus.service")
             begun = pace.clock()
-            assert starting.wait(40) == 0, starting.stdout.read()
+            assert exit_code(starting, 40) == 0
             took = pace.clock() - begun
         print(f"csm start was answered {took:.1f} s after the bus was back")
         # Not after the minute that a job may take.
         assert took < 20
     finally:
         host.sh("systemctl start dbus.socket dbus.service; mv -f /usr/bin/podman.away /usr/bin/podman; rm -f /run/lab-go")
-    invariants.check()
+    invariants.quick()
 
 
 def test_f4_no_bus_at_all(host, product, invariants, sam):
@@ -81,23 +84,20 @@ def test_f4_no_bus_at_all(host, product, invariants, sam):
         invariants.bystanders.check()
         with product.visitor("dan") as dan:
             assert dan.get("/healthz").status_code == 200
-        busy = cpu_seconds(host, pid)
-        begun = pace.clock()
         with under_way(host, "csm", "stop", "sam") as stopping:
             host.wait_for("the wish is on disk", lambda: sam.intent()["running"] is False, 5)
-            host.wait_for("a while goes by", lambda: pace.clock() - begun > 4, 10)
-            busy = cpu_seconds(host, pid) - busy
-            print(f"{busy:.2f} s of processor in {pace.clock() - begun:.1f} s without a bus")
-            assert busy < 0.5, "a busy loop"
+            used = busy(host, pid)
+            print(f"the daemon uses {used:.3f} of a processor without a bus")
+            assert used < LOOP, "a busy loop"
             host.sh("systemctl start dbus.socket dbus.service")
             host.wait_for("it mended by itself", lambda: not degraded(product), 15)
-            assert stopping.wait(40) == 0, stopping.stdout.read()
+            assert exit_code(stopping, 40) == 0
     finally:
         host.sh("systemctl start dbus.socket dbus.service")
     assert sam.is_stopped()
     assert product.daemon_pid() == pid
     assert sam.start() == 0
-    invariants.check()
+    invariants.quick()
 
 
 def test_f4_a_bus_that_answers_nobody(host, product, invariants, sam):
@@ -112,10 +112,10 @@ def test_f4_a_bus_that_answers_nobody(host, product, invariants, sam):
             assert pace.clock() - begun < 2
             invariants.bystanders.check()
         host.wait_for("it mended by itself", lambda: not degraded(product), 15)
-        assert stopping.wait(40) == 0, stopping.stdout.read()
+        assert exit_code(stopping, 40) == 0
     host.wait_for("stopped", sam.is_stopped, 20)
     assert sam.start() == 0
-    invariants.check()
+    invariants.quick()
 
 
 @pytest.mark.parametrize("verb", ["daemon-reload", "daemon-reexec"])
@@ -127,7 +127,7 @@ def test_f5_pid_1_is_replaced_while_starts_are_under_way(host, product, invarian
             host.wait_for("the start is under way", lambda: host.show("csm-sam.service", "ActiveState") != "inactive", 10)
             host.run("systemctl", verb)
             begun = pace.clock()
-            assert starting.wait(30) == 0, starting.stdout.read()
+            assert exit_code(starting, 30) == 0
             took = pace.clock() - begun
         print(f"csm start was answered {took:.1f} s after {verb}")
         assert took < 10

@@ -32,6 +32,7 @@ NAMES = [
 
 def CONFIGURE(product):
     plant_canary(product)
+    product.leave_out("alice")
 
 
 def verdicts(host, product, path):

@@ -2,13 +2,13 @@
 and fork bombs (F14, F15) are in stories/test_limits_vm.py, a reboot (F17) too."""
 
 import json
-import time
+import re
 
 import pytest
 
 from lab import pace
 from lab.invariants import plant_canary
-from lab.meanwhile import under_way
+from lab.meanwhile import exit_code, under_way
 from lab.product import DAEMON
 
 ACCOUNT = "/var/lib/code-server-multi/accounts/sam"
@@ -27,6 +27,7 @@ exec systemd-run --quiet --wait --pipe --collect --unit=csm-sam--lab-1 --propert
 
 def CONFIGURE(product):
     plant_canary(product)
+    product.leave_out("alice")
 
 
 def podman(host, *argv, **options):
@@ -46,30 +47,32 @@ DAMAGE = {
 def test_f11_a_damaged_store_is_one_accounts_trouble(host, product, invariants, sam, damage):
     how, made_good = DAMAGE[damage]
     assert sam.start() == 0
-    # As a power cut leaves it: the container is still in it.
-    host.sh("systemctl kill --signal=KILL csm-sam.service; systemctl stop code-server-multi.service")
+    # As a power cut leaves it: the container is still in it. Without the daemon, which would start another one at once.
+    host.sh("systemctl stop code-server-multi.service; systemctl kill --signal=KILL csm-sam.service")
     host.wait_for("its unit is gone", lambda: host.show("csm-sam.service", "LoadState") == "not-found", 20)
-    tried = attempts(host)
+    tries = Tries(host)
     host.sh(how, STORE)
-    begun = pace.clock()
     host.sh("systemctl start code-server-multi.service")
     if made_good:
         host.wait_for("it runs all the same", sam.is_ready, 30)
-        assert attempts(host) - tried == 1
+        assert tries.starts() == 1
     else:
         said = host.wait_for("it says why it does not", lambda: sam.finding("storage-corrupt"), 30)
         invariants.refusals_have_reasons(refused=["sam"])
         invariants.bystanders.check()
         invariants.homes_are_left_alone()
         # No storm: tried again after 1, 2, 4 s and so on, twice each time.
-        host.wait_for("a while goes by", lambda: pace.clock() - begun > 8, 10)
-        assert 1 <= attempts(host) - tried <= 8
+        tries.assert_pauses(1, 2)
         # The command that it names is the way out, as it stands, and the document has the same.
         way_out = said["remediation"].split(": ", 1)[1]
         assert way_out == f"csm stop sam; rm -r {STORE}; csm start sam"
         host.sh(way_out, timeout=60)
         assert sam.is_ready()
     invariants.quick()
+
+
+def findings(statuses, code):
+    return [finding for one in statuses for finding in one["findings"] if finding["code"] == code]
 
 
 # Starts nothing, takes its time to look, and does all else.
@@ -89,8 +92,10 @@ def test_f11_a_check_that_takes_its_time_is_no_damage(host, product, invariants,
     host.sh("mv /usr/bin/podman /usr/bin/podman.away")
     host.put("/usr/bin/podman", PODMAN, 0o755)
     try:
-        assert sam.start() == 1
-        assert sam.finding("start-failed") and not sam.finding("storage-corrupt"), product.workspace("sam")
+        with sam.followed() as statuses:
+            assert sam.start() == 1
+            host.wait_for("it is told", lambda: findings(statuses(), "start-failed"), 10)
+        assert not findings(statuses(), "storage-corrupt")
         checks = lambda: host.sh("systemctl list-units --all --plain --no-legend 'csm-sam--check-*'")  # noqa: E731
         host.wait_for("the next try is being looked into", checks, 20)
         assert sam.stop() == 0
@@ -138,8 +143,9 @@ def test_f14_a_part_of_it_is_killed(host, product, invariants, sam, victim):
     told = [json.loads(line)["kind"] for line in product.csm("events", "sam", "--json").stdout.splitlines()]
     assert told[-2:] == ["starting", "ready"], told
     assert deaths() == before + 1
-    kill(host, product, sam, victim)
-    host.wait_for("the status tells", lambda: "2 times" in sam.finding("editor-exited")["message"], 5)
+    with sam.followed() as statuses:
+        kill(host, product, sam, victim)
+        host.wait_for("the status tells", lambda: "2 times" in str(findings(statuses(), "editor-exited")), 5)
     host.wait_for("it answers", sam.is_ready, 20)
     invariants.quick(within=10)
 
@@ -230,7 +236,7 @@ def test_f22_removed_while_it_starts(host, product, invariants, sam):
         host.wait_for("the start is under way", lambda: host.show("csm-sam.service", "ActiveState") != "inactive", 10)
         product.remove("sam")
         try:
-            starting.wait(40)
+            exit_code(starting, 40)
             host.wait_for("it is gone", sam.is_gone, 30)
             invariants.homes_are_left_alone()
         finally:
@@ -244,14 +250,12 @@ def test_f30_an_editor_that_ends_at_once(host, product, invariants, sam):
     """With 0 or with 1: tried again after a growing pause, and told."""
     for code in (0, 1):
         sam.configure(environment={"NODE_OPTIONS": f'--import "data:text/javascript,process.exit({code})"'})
-        begun, before = pace.clock(), attempts(host)
+        tries = Tries(host)
         assert sam.restart() == 1
         host.wait_for("it is told", lambda: sam.state() == "failed" and (sam.finding("editor-exited") or sam.finding("start-failed")), 20)
         invariants.refusals_have_reasons(refused=["sam"])
-        host.wait_for("a while goes by", lambda: pace.clock() - begun > 8, 10)
-        tried = attempts(host) - before
-        print(f"an editor that ends with {code} was started {tried} times in {pace.clock() - begun:.0f} s")
-        assert 2 <= tried <= 8
+        # At once the first time that it ends, whether it was ready by then or not; each in its own growing pauses after that.
+        tries.assert_pauses(0, 1, 1)
         invariants.bystanders.check()
         # By hand at once.
         sam.configure(environment={})
@@ -259,8 +263,46 @@ def test_f30_an_editor_that_ends_at_once(host, product, invariants, sam):
         invariants.quick()
 
 
-def attempts(host):
-    return int(host.sh("journalctl --sync; journalctl -o cat UNIT=csm-sam.service | grep -c '^Starting csm-sam' || true"))
+ENDED = re.compile(r"csm-sam\.service: (Failed with result|Deactivated successfully)")
+AGAIN = re.compile(r"sam: starting: (it is tried again|its editor ended)")
+
+
+class Tries:
+    """How often sam was tried since this was made, by the journal: it has the moments, on a busy machine too."""
+
+    def __init__(self, host):
+        self._host = host
+        self._before = len(self._messages())
+
+    def _messages(self):
+        """[(seconds of the host, message)] of the daemon and of PID 1."""
+        script = 'journalctl --sync; journalctl --output json --output-fields MESSAGE "_SYSTEMD_UNIT=$1" + UNIT=csm-sam.service'
+        entries = map(json.loads, self._host.sh(script, DAEMON).splitlines())
+        return [(int(one["__MONOTONIC_TIMESTAMP"]) / 1e6, str(one["MESSAGE"])) for one in entries]
+
+    def starts(self):
+        """By PID 1."""
+        return sum(message.startswith("Starting csm-sam") for _, message in self._messages()[self._before :])
+
+    def pauses(self):
+        """Before each further try, since what was tried before it ended."""
+        pauses, ended = [], None
+        for moment, message in self._messages()[self._before :]:
+            if ENDED.match(message):
+                ended = moment
+            elif ended and AGAIN.match(message):
+                pauses.append(moment - ended)
+        return pauses
+
+    def assert_pauses(self, *shortest):
+        """Of so many further tries, the shortest pauses are at least these."""
+        self._host.wait_for("it was tried again, and again", lambda: len(self.pauses()) >= len(shortest), 30)
+        # A start that failed is repeated once, since systemd lets one fail now and then that did not.
+        starts, pauses = self.starts(), self.pauses()
+        assert starts <= 2 * (1 + len(pauses)), (starts, pauses)
+        pauses = pauses[: len(shortest)]
+        print("pauses:", [round(one, 2) for one in pauses])
+        assert all(pause >= 0.9 * least for pause, least in zip(sorted(pauses), shortest)), (pauses, shortest)
 
 
 @pytest.mark.long
@@ -272,7 +314,7 @@ def test_f30_an_editor_that_never_answers(host, product, invariants, sam):
             host.wait_for("it is told", lambda: sam.finding("editor-silent"), 90)
             invariants.refusals_have_reasons(refused=["sam"])
             invariants.bystanders.check()
-            assert restarting.wait(20) == 1
+            assert exit_code(restarting, 20) == 1
     finally:
         sam.configure(environment={})
     assert sam.restart() == 0

@@ -21,6 +21,7 @@ CALLS = {
 
 def CONFIGURE(product):
     plant_canary(product)
+    product.leave_out("alice")
 
 
 @pytest.mark.parametrize("what", CALLS)

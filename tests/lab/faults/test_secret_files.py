@@ -28,6 +28,7 @@ PASSWORDS = KINDS | {
 
 def CONFIGURE(product):
     plant_canary(product)
+    product.leave_out("alice")
 
 
 def spoil(host, path, how):

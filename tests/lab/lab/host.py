@@ -14,6 +14,10 @@ from pathlib import Path
 from . import env, pace, wait
 
 
+# How much longer an emulated processor takes, which pace.clock() can't see.
+EMULATED = 4
+
+
 class Failed(AssertionError):
     """A command in a host that ended otherwise than it should have."""
 
@@ -151,7 +155,10 @@ class Host:
         return self.run("systemctl", "show", "--property", name, "--value", unit).stdout.strip()
 
     def wait_for(self, what, condition, deadline=30):
-        return wait.until(what, condition, deadline, 0.05 if self.kind == "ns" else 0.5)
+        """In seconds of a machine like this one; an emulated one has more of them."""
+        if self.kind == "vm":
+            return wait.until(what, condition, EMULATED * deadline, 0.5)
+        return wait.until(what, condition, deadline)
 
     def reboot(self):
         """`vm` only."""

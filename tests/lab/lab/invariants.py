@@ -49,14 +49,14 @@ def plant_canary(product):
 
 
 class Invariants:
-    """Made before the first fault. `bystanders` are at work all the time; the others may come and go."""
+    """Made before the first fault. Sam may come and go; everybody else is at work all the time."""
 
-    def __init__(self, host, product, bystanders=("dan", "alice")):
+    def __init__(self, host, product):
         self.host, self.product = host, product
         host.sh(PLANT, *product.people)
         self._homes = host.sh(MANIFEST)
         assert len(self._homes.splitlines()) >= 10 * len(product.people), self._homes
-        self.bystanders = Bystanders(product, *bystanders)
+        self.bystanders = Bystanders(product, *(name for name in product.config["workspaces"] if name != "sam"))
 
     def close(self):
         self.bystanders.close()
@@ -82,12 +82,14 @@ class Invariants:
     def _is_as_desired(self, refused):
         status = self.product.status()
         assert not status["degraded"], status["degraded"]
-        for one in status["workspaces"]:
+        units = [one["unit"] for one in status["workspaces"]]
+        states = self.host.run("systemctl", "show", "--property", "ActiveState", "--value", *units).stdout.split()
+        for one, state in zip(status["workspaces"], states, strict=True):
             if one["name"] in refused:
                 continue
             right = ("ready",) if one["intent"]["running"] else ("stopped", "disabled")
             assert one["state"] in right and not one["busy"], one
-            active = self.host.show(one["unit"], "ActiveState") == "active"
+            active = state == "active"
             assert active == (one["state"] == "ready"), f"{one['name']} is {one['state']}; its unit is active: {active}"
         plan = self.product.plan()
         left = {name: steps for name, steps in plan["workspaces"].items() if steps and name not in refused}
@@ -99,7 +101,7 @@ class Invariants:
         for line in self.host.sh(RUNNING, *self.product.people).splitlines():
             name, containers = line.split()
             assert int(containers) <= 1, f"{name} has {containers} containers"
-            strays = self.product.strays(name)
+        for name, strays in self.product.strays(*self.product.people).items():
             assert not strays, f"{name} has processes outside its units: {strays}"
 
     def homes_are_left_alone(self):
@@ -108,7 +110,7 @@ class Invariants:
 
     def no_secret_is_told(self):
         """I6"""
-        self.host.sh("journalctl --sync", timeout=20)
+        self.host.sh("journalctl --sync")
         found = search(self.host, KEY, *self.product.passwords.values())
         assert not [(word, place) for word, place in found if (word, place) not in {(KEY, allowed) for allowed in ALLOWED}]
 

@@ -35,7 +35,7 @@ exec setpriv --reuid "csm-$name" --regid "csm-$name" --init-groups env -i PATH="
 """
 
 
-# Of each process whose real user id is in one of the ranges "FIRST COUNT ...": its number, its cgroup and its name.
+# Of each process whose real user id is in one of the ranges "FIRST COUNT ...": its number, that id, its cgroup and its name.
 OF_IDS = r"""
 import os, sys
 numbers = list(map(int, sys.argv[1:]))
@@ -48,8 +48,9 @@ for pid in filter(str.isdigit, os.listdir("/proc")):
             group = file.read().split("::")[-1].strip()
     except (FileNotFoundError, ProcessLookupError):
         continue  # it has ended
-    if status["State"].split()[0] not in "ZX" and any(int(status["Uid"].split()[0]) in some for some in ids):
-        print(pid, group, status["Name"].strip())
+    uid = int(status["Uid"].split()[0])
+    if status["State"].split()[0] not in "ZX" and any(uid in some for some in ids):
+        print(pid, uid, group, status["Name"].strip())
 """
 
 
@@ -96,6 +97,10 @@ class Product:
 
     def workspace_table(self, name):
         return {"password_file": self.password_file(name)}
+
+    def leave_out(self, name):
+        """For CONFIGURE: where somebody else shows as much, and each costs the time of a start."""
+        del self.config["workspaces"][name]
 
     def add(self, name):
         """Puts a workspace into the configuration; the accounts of all people are there from the start."""
@@ -197,7 +202,9 @@ class Product:
 
     def main_pids(self, *names):
         """The process that each workspace's service stands and falls with."""
-        return {name: int(self.host.show(f"csm-{name}.service", "MainPID")) for name in names or self.config["workspaces"]}
+        names = names or tuple(self.config["workspaces"])
+        shown = self.host.run("systemctl", "show", "--property", "MainPID", "--value", *(f"csm-{name}.service" for name in names)).stdout
+        return dict(zip(names, map(int, shown.split()), strict=True))
 
     def sign_in(self, client, name=None, password=None):
         """Signs a client in at the host it visits, and returns the answer."""
@@ -256,15 +263,29 @@ class Product:
     def ids(self, name):
         """The user ids of a workspace outside: the account's own, and those below it, which everything inside runs as.
         For somebody whose account is about to go: as the arguments that `processes` takes."""
-        return self.host.sh('echo "$(id -u "csm-$1") 1"; sed -n "s/^csm-$1:\\([0-9]*\\):/\\1 /p" /etc/subuid', name).split()
+        return self._ids(name)[name]
+
+    def _ids(self, *names):
+        script = 'for name; do echo "$name $(id -u "csm-$name") 1" $(sed -n "s/^csm-$name:\\([0-9]*\\):/\\1 /p" /etc/subuid); done'
+        return {name: ids for name, *ids in map(str.split, self.host.sh(script, *names).splitlines())}
 
     def processes(self, ids):
         """What runs with one of these user ids, wherever: {pid: "cgroup name"}."""
         assert len(ids) >= 4, f"an account and its range: {ids}"
-        lines = self.host.run("python3", "-c", OF_IDS, *ids).stdout.splitlines()
-        return {int(pid): what for pid, what in (line.split(" ", 1) for line in lines)}
+        return {pid: what for pid, _, what in self._of_ids(ids)}
 
-    def strays(self, name):
-        """Those that are in no unit of the workspace's own."""
-        own = re.compile(rf"/csm-{name}(--[a-z]+-[0-9]+)?\.service(/| )")
-        return {pid: what for pid, what in self.processes(self.ids(name)).items() if not own.search(what)}
+    def strays(self, *names):
+        """Those of each workspace that are in no unit of its own: {name: {pid: "cgroup name"}}."""
+        ids = {name: list(map(int, some)) for name, some in self._ids(*names).items()}
+        assert all(len(some) >= 4 for some in ids.values()), f"accounts and their ranges: {ids}"
+        owner = lambda uid: next(name for name in names if any(first <= uid < first + count for first, count in zip(ids[name][::2], ids[name][1::2])))  # noqa: E731
+        strays = {name: {} for name in names}
+        for pid, uid, what in self._of_ids(map(str, sum(ids.values(), []))):
+            name = owner(uid)
+            if not re.search(rf"/csm-{name}(--[a-z]+-[0-9]+)?\.service(/| )", what):
+                strays[name][pid] = what
+        return strays
+
+    def _of_ids(self, ids):
+        lines = self.host.run("python3", "-c", OF_IDS, *ids).stdout.splitlines()
+        return [(int(pid), int(uid), what) for pid, uid, what in (line.split(" ", 2) for line in lines)]

@@ -2,6 +2,8 @@
 
 import json
 
+from . import wait
+
 # A cloud's machine for credentials, at the addresses that clouds have agreed on, and on the same wire one that is nobody's
 # secret. Both are another machine: none of them is this host's own address, which is refused for that reason already.
 METADATA = ["169.254.169.254", "169.254.170.2", "fd00:ec2::254", "fe80::a9fe:a9fe%lab-cloud"]
@@ -84,10 +86,14 @@ def everywhere(port):
     return at(port, "0.0.0.0", "::")
 
 
-def answered(run, targets):
-    """Which of [(address, port)] answered, by either kind."""
-    asked = [[address, port, kind] for address, port in targets for kind in KINDS]
-    return {tuple(one) for one in json.loads(run("python3", "-c", ASK, input=json.dumps(asked), timeout=60).stdout)}
+def answered(run, targets, sure=frozenset()):
+    """Which of [(address, port)] answered, by either kind. It is asked again until those did that are sure to: one that is slow is
+    like one that doesn't."""
+    asked = json.dumps([[address, port, kind] for address, port in targets for kind in KINDS])
+    ask = lambda: {tuple(one) for one in json.loads(run("python3", "-c", ASK, input=asked, timeout=60).stdout)}  # noqa: E731
+    found = []
+    wait.until(f"these answer: {sure}", lambda: found.append(ask()) or found[-1] >= sure, 30)
+    return found[-1]
 
 
 def both(targets):

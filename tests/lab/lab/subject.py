@@ -1,7 +1,10 @@
 """The workspace that things are done to, and how one sees that they came about."""
 
+import contextlib
+import json
 import tomllib
 
+from .meanwhile import under_way
 
 # What it is to do after each of these, until told otherwise.
 RUNS = {"start": True, "stop": False, "restart": True, "change": True}
@@ -82,12 +85,23 @@ class Subject:
         found = [one for one in self.product.workspace(self.name)["findings"] if one["code"] == code]
         return found[0] if found else None
 
+    @contextlib.contextmanager
+    def followed(self):
+        """Gives what gives all statuses so far: also those that are gone before anybody could have asked."""
+        kept = "/run/lab-followed"
+        script = 'exec curl -sN --unix-socket /run/code-server-multi/admin.sock "http://x/v1/workspaces/$1/follow" >"$2"'
+        read = lambda: [json.loads(line) for line in self.host.get(kept).decode().split("\n")[:-1]]  # noqa: E731
+        self.host.run("rm", "-f", kept)
+        with under_way(self.host, "sh", "-c", script, "lab", self.name, kept):
+            self.host.wait_for("the first status", read, 10)
+            yield read
+
     def is_stopped(self):
         return self.state() == "stopped" and self.is_absent()
 
     def is_ready(self):
         front = f"/run/code-server-multi/front/{self.name}.sock"
-        return self.state() == "ready" and self.host.run("curl", "-sf", "--max-time", "2", "--unix-socket", front, "http://x/healthz")
+        return self.state() == "ready" and self.host.run("curl", "-sf", "--max-time", "10", "--unix-socket", front, "http://x/healthz")
 
     def is_gone(self):
         names = [one["name"] for one in self.product.status()["workspaces"]]

@@ -2,6 +2,8 @@
 
 import re
 
+from . import pace
+
 # Where nobody looks for secrets: the daemon handles them, and strace shows it. And in no directory that the daemon watches:
 # each line there would be an event, each event a system call, and each call a line.
 TRACE = "/srv/lab-trace"
@@ -24,7 +26,7 @@ class Tracer:
 
     def end(self):
         self.host.run("pkill", "-x", "strace", check=False)
-        self._strace.communicate(timeout=20)
+        self._strace.communicate(timeout=20 / pace.SLOWEST)
 
     def calls(self):
         """What it saw: [(name, which one of that name, the call in words)]."""
