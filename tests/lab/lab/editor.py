@@ -91,10 +91,6 @@ class Session:
     def assert_alive(self):
         assert self.is_alive(), f"the editor's websocket is gone: {self.ended or 'no answer to a ping'}"
 
-    def wait_ended(self, deadline=20):
-        self._reader.join(deadline)
-        return not self._reader.is_alive()
-
     def _shake_hands(self):
         steps = handshake()
         self._socket.send(next(steps))

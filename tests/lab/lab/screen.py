@@ -9,7 +9,8 @@ import signal
 import struct
 import subprocess
 import termios
-import time
+
+from . import pace
 
 
 class Screen:
@@ -56,24 +57,26 @@ class Screen:
         return termios.tcgetattr(self.master) == self.mode_before
 
     def expect(self, pattern, deadline=20):
-        """Reads until this has come since the last time, and returns the match."""
-        until = time.monotonic() + deadline
+        """Reads until this has come since the last time, and returns the match. In seconds of pace.clock(), as all deadlines."""
+        until = pace.clock() + deadline
         while not (found := re.search(pattern, self.text)):
-            if not self._read(until - time.monotonic()):
+            if not self._read(until):
                 raise AssertionError(f"no {pattern!r} within {deadline} s or before the end; there was {self.text[-2000:]!r}")
         self.text = self.text[found.end() :]
         return found
 
     def wait(self, deadline=20):
         """Reads to the end and returns the exit code."""
-        until = time.monotonic() + deadline
-        while self._read(until - time.monotonic()):
+        until = pace.clock() + deadline
+        while self._read(until):
             pass
-        return self.program.wait(max(0.1, until - time.monotonic()))
+        return self.program.wait(deadline / pace.SLOWEST)
 
-    def _read(self, seconds):
+    def _read(self, until):
         """Whether anything came in time."""
-        ready, _, _ = select.select([self.master], [], [], max(0, seconds))
+        ready = []
+        while not ready and pace.clock() < until:
+            ready, _, _ = select.select([self.master], [], [], 0.2)
         piece = b""
         # A terminal that nobody has open any more says EIO.
         with contextlib.suppress(OSError):

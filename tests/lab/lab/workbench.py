@@ -1,14 +1,15 @@
 """What a person does in the browser: the sign-in page, then the editor's window."""
 
-import time
+from playwright.sync_api import Error, expect
 
-from playwright.sync_api import Error, TimeoutError, expect
+from . import pace, wait
 
-from . import wait
+# For what is tried again, in seconds of pace.clock().
+PATIENCE = 5
 
 
 def go(page, url):
-    """Once more if a host of another run came or went at that moment: the browser takes it for a change of networks."""
+    """Once more if the browser shares this machine's networks, and another host came or went at that moment."""
     try:
         page.goto(url)
     except Error as error:
@@ -32,9 +33,8 @@ def sign_in(page, password):
 
 
 def see_workbench(page):
-    # The first window of a workspace, on a machine that builds something else besides.
-    page.locator(".monaco-workbench .activitybar").wait_for(timeout=60_000)
-    page.locator(".explorer-folders-view").wait_for(timeout=60_000)
+    page.locator(".monaco-workbench .activitybar").wait_for()
+    page.locator(".explorer-folders-view").wait_for()
 
 
 def open_workbench(browser, product, name="dan", **options):
@@ -53,25 +53,32 @@ def close_welcome(page):
 
 
 def run_action(page, title):
-    """Through the command palette, as people do. It lists what the editor can do at the moment it is opened, so it is
-    opened again while the language of a new file, say, isn't known yet."""
-    row = page.locator(".quick-input-list .monaco-list-row", has_text=title).first
-    deadline = time.monotonic() + 60
-    while True:
-        page.keyboard.press("F1")
-        field = page.locator(".quick-input-widget input[type=text]")
-        try:
-            # Keys go nowhere while they are a page's that is about to open inside the editor.
-            field.wait_for(timeout=5000)
-            field.fill(f">{title}")
-            row.wait_for(timeout=5000)
-            break
-        except TimeoutError:
-            assert time.monotonic() < deadline, f"the command palette never had {title}"
-            page.keyboard.press("Escape")
-            expect(page.locator(".quick-input-widget")).to_be_hidden()
+    """Through the command palette, as people do."""
+    open_palette(page, title)
     page.keyboard.press("Enter")
     expect(page.locator(".quick-input-widget")).to_be_hidden()
+
+
+def open_palette(page, title, asked=None):
+    """The command palette, with this as what Enter takes."""
+    field = page.locator(".quick-input-widget input[type=text]")
+    # What Enter takes: a row may be there that the filter is just about to move.
+    row = page.locator(".quick-input-list .monaco-list-row.focused", has_text=title)
+
+    def opened():
+        """It lists what the editor can do at the moment it is opened, so it is opened again while the language of a new
+        file, say, isn't known yet."""
+        page.keyboard.press("F1")
+        try:
+            # Keys go nowhere while they are a page's that is about to open inside the editor.
+            wait.until("the palette", field.is_visible, PATIENCE)
+            field.fill(f">{asked or title}", timeout=PATIENCE * 1000 / pace.SLOWEST)
+            return wait.until("the command", row.is_visible, PATIENCE)
+        except (wait.TimedOut, Error):
+            page.keyboard.press("Escape")
+            return False
+
+    wait.until(f"the command palette has {title}", opened, 60)
 
 
 def in_terminal(page, command):
@@ -83,8 +90,7 @@ def frame_with(page, selector, text):
     """The frame of a page inside the editor, once it is the one that is shown: the editor fills a hidden one first."""
     for frame in page.frames[1:]:
         try:
-            frame.locator(selector, has_text=text).first.wait_for(timeout=500)
-            if frame.frame_element().is_visible():
+            if frame.locator(selector, has_text=text).count() and frame.frame_element().is_visible():
                 return frame
         except Error:
             continue  # it is loading, or gone

@@ -13,7 +13,7 @@ CONFIGURATION = "/etc/code-server-multi/config.toml"
 
 
 def CONFIGURE(product):
-    product.config["workspaces"] = {"dan": product.workspace_table("dan")}
+    product.only("dan")
     names = ("code.example.test", "*.code.example.test")
     soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=3)
     ca = trustme.CA()

@@ -2,44 +2,35 @@
 
 import contextlib
 import json
-import queue
 import subprocess
-import threading
-import time
 
+from lab import pace
+from lab.lines import Lines
 from lab.product import DAEMON
 
 
 @contextlib.contextmanager
 def following(host, *argv):
     """`csm events -f --json`; gives a function that returns the next event of that kind, once somebody listens."""
-    process = host.start("csm", "events", "--follow", "--json", "-n", "1", *argv, stderr=subprocess.DEVNULL, text=True)
-    lines = queue.Queue()
-    threading.Thread(target=lambda: [lines.put(line) for line in process.stdout], daemon=True).start()
-    seen = []
+    with Lines(host.start("csm", "events", "--follow", "--json", "-n", "1", *argv, stderr=subprocess.DEVNULL, text=True)) as lines:
 
-    def until(kind, workspace=None, deadline=30):
-        end = time.monotonic() + deadline
-        while True:
-            try:
-                event = json.loads(lines.get(timeout=max(0, end - time.monotonic())))
-            except queue.Empty:
-                raise AssertionError(f"no {kind} of {workspace} within {deadline} s; there were {seen}") from None
-            seen.append(event)
-            if (event["kind"], event.get("workspace")) == (kind, workspace):
-                return event
+        def until(kind, workspace=None, deadline=30):
+            end = pace.clock() + deadline
+            while True:
+                event = json.loads(lines.next(end - pace.clock()))
+                seen.append(event)
+                if (event["kind"], event.get("workspace")) == (kind, workspace):
+                    return event
 
-    until.seen = seen
-    try:
         # The past is read after the follower listens.
-        assert lines.get(timeout=30)
+        lines.next()
+        until.seen = seen = []
         yield until
-    finally:
-        process.kill()
-        process.wait()
 
 
 def events(product, *argv):
+    """All that the daemon told before: the journal takes its time."""
+    product.host.sh("journalctl --sync")
     return [json.loads(line) for line in product.csm("events", "--json", *argv).stdout.splitlines()]
 
 
@@ -200,7 +191,7 @@ def test_a_busy_loop_is_seen(host, product):
             return cores(product, "dan") > max(0.03, 3 * cores(product, "alice"))
 
         host.wait_for("dan is the busy one", busiest, 60)
-        assert product.csm("top").stdout.splitlines()[1].startswith("dan "), "the busiest comes first"
+        host.wait_for("the busiest comes first", lambda: product.csm("top").stdout.splitlines()[1].startswith("dan "))
     finally:
         product.inside("dan", "pkill", "-f", "while :; do :; done", check=False)
         loop.kill()

@@ -8,8 +8,7 @@ IMAGES = f"{STATE}/images/store"
 
 # The account of each is there from the start, the workspace is not.
 def CONFIGURE(product):
-    for name in ("alice", "sam"):
-        del product.config["workspaces"][name]
+    product.only("dan")
 
 
 def used(host):
