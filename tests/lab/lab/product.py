@@ -216,9 +216,10 @@ class Product:
 
     def main_pids(self, *names):
         """The process that each workspace's service stands and falls with."""
-        names = names or tuple(self.config["workspaces"])
-        shown = self.host.run("systemctl", "show", "--property", "MainPID", "--value", *(f"csm-{name}.service" for name in names)).stdout
-        return dict(zip(names, map(int, shown.split()), strict=True))
+        names = list(names or self.config["workspaces"])
+        units = [f"csm-{name}.service" for name in names]
+        pids = self.host.run("systemctl", "show", "--property", "MainPID", "--value", *units).stdout.split()
+        return dict(zip(names, map(int, pids), strict=True))
 
     def sign_in(self, client, name=None, password=None):
         """Signs a client in at the host it visits, and returns the answer."""

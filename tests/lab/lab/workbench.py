@@ -81,6 +81,12 @@ def open_palette(page, title, asked=None):
     wait.until(f"the command palette has {title}", opened, 60)
 
 
+def see_focus_in_file(page):
+    """So that keys that are pressed next are for it."""
+    inside = "() => document.activeElement?.closest('.editor-group-container .monaco-editor') != null"
+    wait.until("a file has the focus", lambda: page.evaluate(inside), 20)
+
+
 def in_terminal(page, command):
     page.locator(".terminal-wrapper .xterm-helper-textarea").last.focus()
     page.keyboard.type(f"{command}\n")

@@ -65,36 +65,70 @@ def outside(host, product):
     )
 
 
+@pytest.fixture(scope="module")
+def seen(product, outside):
+    """As it was before the first story, and after each."""
+    return {"outside": outside(), "pids": product.main_pids("alice", "sam")}
+
+
 @pytest.fixture(autouse=True)
-def others_are_fine(host, product, outside, request):
-    before, pids = outside(), product.main_pids("alice", "sam")
+def others_are_fine(product, outside, seen, traps_are_gone):
     yield
-    assert outside() == before
-    assert product.main_pids("alice", "sam") == pids
+    before = dict(seen)
+    seen |= {"outside": outside(), "pids": product.main_pids("alice", "sam")}
+    assert seen == before
     begun = pace.clock()
     product.status()
     assert pace.clock() - begun < 2
 
 
-@pytest.fixture(autouse=True)
-def dan_is_mended(host, product):
+@pytest.fixture
+def traps_are_gone(host):
     yield
-    # A new container and a home without the traps.
     host.sh(
         'home=/var/lib/vscode/dan; cd "$home"; for trap in home/.local home/project home/.config; do if test -L "$trap"; then rm "$trap"; fi; done; '
-        "test ! -d home/.moved || mv home/.moved home/.local; rm -rf home/.config/containers config/heartbeat config/User config/Machine"
+        "rm -rf home/.moved home/.config/containers config/heartbeat config/User config/Machine"
     )
-    product.csm("restart", "dan", check=False)
-    product.wait_ready("dan")
 
 
-def impostor(product, answer):
-    product.inside("dan", "tee", "/tmp/impostor.py", input=IMPOSTOR)
-    product.inside_sh("dan", 'setsid python3 /tmp/impostor.py "$1" >/dev/null 2>&1 </dev/null &', answer)
+@pytest.fixture(scope="module")
+def left():
+    """What stories left in dan's container: it is thrown away before a story that needs a whole one."""
+    return set()
+
+
+@pytest.fixture
+def whole(product, left):
+    if left:
+        product.csm("restart", "dan", check=False)
+        product.wait_ready("dan")
+        left.clear()
+
+
+@pytest.fixture
+def spoils(whole, left):
+    """For what needs a whole container, and leaves none."""
+    yield
+    left.add("what is planted")
+
+
+@pytest.fixture
+def impostor(request, product, left):
+    """In the place of the editor, or of the impostor that is there already."""
+    if left != {"an impostor"}:
+        request.getfixturevalue("whole")
+    left.add("an impostor")
+
+    def answers(answer):
+        product.inside("dan", "tee", "/tmp/impostor.py", input=IMPOSTOR)
+        script = 'pkill -f "^python3 /tmp/impostor.py" || true; rm -f /tmp/asked; setsid python3 /tmp/impostor.py "$1" >/dev/null 2>&1 </dev/null &'
+        product.inside_sh("dan", script, answer)
+
+    return answers
 
 
 @pytest.mark.parametrize("point", [".local", ".local/share", "project"])
-def test_a_link_where_a_mount_point_has_to_be(host, product, point):
+def test_a_link_where_a_mount_point_has_to_be(host, product, whole, point):
     """The daemon makes these directories in the home, as root: not through a link."""
     inner = {
         ".local": "mv .local .moved; ln -s /etc .local",
@@ -117,7 +151,7 @@ def test_a_link_where_a_mount_point_has_to_be(host, product, point):
     product.csm("start", "dan")
 
 
-def test_links_in_every_directory_inside(host, product):
+def test_links_in_every_directory_inside(host, product, spoils):
     """Where the editor and the agents keep things: the host's side of the product reads none of them."""
     product.inside_sh(
         "dan",
@@ -129,7 +163,7 @@ def test_links_in_every_directory_inside(host, product):
     assert not host.sh("ls -d /etc/User /etc/Machine /etc/logs 2>/dev/null || true")
 
 
-def test_the_editors_socket_as_a_link_to_alices(host, product, alice, dan):
+def test_the_editors_socket_as_a_link_to_alices(host, product, spoils, alice, dan):
     marker = "here is alice"
     product.inside_sh("alice", f"mkdir -p /tmp/a; echo '{marker}' >/tmp/a/index.html; cd /tmp/a; (setsid python3 -m http.server 3100 >/dev/null 2>&1 &)")
     host.wait_for("alice's page", lambda: marker in alice.get("/proxy/3100/").text, 10)
@@ -152,7 +186,7 @@ def test_the_editors_socket_as_a_link_to_alices(host, product, alice, dan):
         host.sh('mount -o remount,nosymfollow "$1"', place)
 
 
-def test_the_socket_directory_can_not_be_filled_beyond_its_size(host, product):
+def test_the_socket_directory_can_not_be_filled_beyond_its_size(host, product, spoils):
     before = int(host.sh("df --output=used -B1 /run | tail -n 1"))
     done = product.inside("dan", "sh", "-c", "head -c 100M /dev/zero >/run/csm/http/big; i=0; while [ $i -lt 1000 ] && touch /run/csm/http/$i; do i=$((i + 1)); done; echo $i", check=False)
     assert int(done.stdout.strip().splitlines()[-1]) < 100
@@ -177,7 +211,7 @@ HOOK = """{"version": "1.0.0", "hook": {"path": "/var/lib/vscode/dan/home/.confi
 TRAP = "#!/bin/sh\nid >/var/lib/vscode/dan/home/sprung\nid >/tmp/sprung\nexit 1\n"
 
 
-def test_podman_configuration_in_the_home(host, product):
+def test_podman_configuration_in_the_home(host, product, whole):
     product.inside_sh("dan", "mkdir -p /home/coder/.config/containers/hooks /home/coder/.local/share/containers")
     for name, text in {
         "containers.conf": CONTAINERS_CONF,
@@ -204,23 +238,23 @@ def test_podman_configuration_in_the_home(host, product):
 
 
 @pytest.mark.parametrize("place", ["/_csm/auth", "/_csm/denied", "@csm_wake", "@ide", "@csm_signin", "/healthz", "/etc/passwd"])
-def test_a_reply_that_commands_nginx(host, product, dan, place):
-    body = "from dan's x"
+def test_a_reply_that_commands_nginx(host, impostor, dan, place):
+    body = f"from dan's x, not from {place}"
     impostor(
-        product,
         f"HTTP/1.1 200 OK\\r\\nX-Accel-Redirect: {place}\\r\\nContent-Type: text/plain\\r\\nContent-Length: {len(body)}\\r\\nConnection: close\\r\\n\\r\\n{body}",
     )
-    host.wait_for("the impostor's answer", lambda: dan.get("/x").status_code != 503, 10)
+    # Until then there is another, or nobody.
+    host.wait_for("the impostor's answer", lambda: dan.get("/x").text == body, 10)
     answer = dan.get("/x")
     assert (answer.status_code, answer.text) == (200, body), answer
     assert "x-accel-redirect" not in answer.headers
 
 
-def test_a_reply_that_plants_cookies_and_clears_them(host, product):
-    dan = product.visitor("dan")
+def test_a_reply_that_plants_cookies_and_clears_them(host, product, visit, whole, impostor):
+    dan = visit("dan")
+    assert product.sign_in(dan).status_code == 303
     nginxs = dan.get("/healthz").headers["strict-transport-security"]
     impostor(
-        product,
         "HTTP/1.1 200 OK\\r\\nSet-Cookie: __Host-csm=stolen; Path=/; Secure\\r\\nClear-Site-Data: \\\"*\\\"\\r\\n"
         "Strict-Transport-Security: max-age=0\\r\\nContent-Length: 2\\r\\nConnection: close\\r\\n\\r\\nok",
     )
@@ -234,14 +268,13 @@ def test_a_reply_that_plants_cookies_and_clears_them(host, product):
         assert not (cookie.startswith("__Host-csm=stolen") and "secure" in cookie.lower()), cookie
 
 
-def test_the_session_cookie_never_arrives_inside(host, product):
-    dan = product.visitor("dan")
+def test_the_session_cookie_never_arrives_inside(host, product, whole, dan):
     product.inside(
         "dan", "tee", "/tmp/echo.py",
         input="import http.server\nclass E(http.server.BaseHTTPRequestHandler):\n def do_GET(self):\n  b = str(self.headers).encode()\n  self.send_response(200); self.send_header('Content-Length', str(len(b))); self.end_headers(); self.wfile.write(b)\nhttp.server.HTTPServer(('127.0.0.1', 3200), E).serve_forever()\n",
     )
     product.inside_sh("dan", "(setsid python3 /tmp/echo.py >/dev/null 2>&1 &)")
-    dan.cookies.set("mine", "kept", domain="dan.code.example.test")
+    dan.cookies.set("mine", "kept", domain="dan.code.example.test", path="/proxy/3200/")
     spoofed = {
         "X-Forwarded-User": "root", "X-Forwarded-Host": "evil.test", "Forwarded": "host=evil.test", "X-Real-IP": "1.2.3.4",
         "X-Forwarded-For": "1.2.3.4", "X-Csm-Workspace": "alice", "Remote-User": "root",
@@ -263,9 +296,9 @@ NONSENSE = {
 
 
 @pytest.mark.parametrize("answer", NONSENSE)
-def test_an_editor_that_answers_nonsense(host, product, alice, answer):
+def test_an_editor_that_answers_nonsense(host, product, spoils, impostor, alice, answer):
     """The daemon asks it for its health: at most a second and a kilobyte, and nobody else waits for it."""
-    impostor(product, NONSENSE[answer])
+    impostor(NONSENSE[answer])
     asked = lambda: int(product.inside_sh("dan", "cat /tmp/asked 2>/dev/null || echo 0"))  # noqa: E731
     # Whoever looks at dan's workspace asks the impostor by now.
     host.wait_for("the daemon asks the impostor", lambda: product.plan() and asked(), 20)
@@ -282,7 +315,7 @@ def test_an_editor_that_answers_nonsense(host, product, alice, answer):
     assert product.state("dan") == "stopped"
 
 
-def test_a_heartbeat_that_is_a_fifo(host, product):
+def test_a_heartbeat_that_is_a_fifo(host, product, spoils):
     product.inside_sh("dan", f"cd {CODE_SERVER}; rm -f heartbeat; mkfifo heartbeat; rm -rf User; mkfifo User")
     begun = pace.clock()
     for verb in (("status",), ("plan",), ("reload",)):
@@ -292,7 +325,7 @@ def test_a_heartbeat_that_is_a_fifo(host, product):
     assert product.state("dan") == "stopped"
 
 
-def test_nothing_in_the_container_gains_rights(product):
+def test_nothing_in_the_container_gains_rights(product, whole):
     status = product.inside_sh("dan", "cat /proc/1/status /proc/self/status")
     assert "NoNewPrivs:\t1" in status
     assert {line.split()[1] for line in status.splitlines() if line.startswith("CapBnd")} == {"0000000000000000"}

@@ -1,5 +1,10 @@
 """The workspace image from the inside: what is built into it, and what its recipe does with the vendors' extensions."""
 
+import io
+import tarfile
+
+import pytest
+
 from lab import env
 from lab.vsix import stub
 
@@ -7,9 +12,15 @@ RECIPE = env.CHECKOUT / "images" / "workspace"
 COMPILED = "/usr/local/lib/compiled"
 
 
-def put_recipe(product):
-    for file in ("install-extensions", *(f"extension/{one.name}" for one in (RECIPE / "extension").iterdir())):
-        product.put_inside("dan", f"/tmp/images/workspace/{file}", (RECIPE / file).read_bytes())
+@pytest.fixture(scope="module")
+def recipe(product):
+    """What the image is made by, and the tests of its extension, below /tmp in dan's workspace."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for file in ("install-extensions", "editor-defaults.json", "extension"):
+            tar.add(RECIPE / file, f"images/workspace/{file}")
+        tar.add(env.CHECKOUT / "tests" / "extension", "tests/extension")
+    product.inside("dan", "tar", "-C", "/tmp", "-x", input=packed.getvalue(), text=False)
 
 
 def install(product, source, **options):
@@ -18,16 +29,11 @@ def install(product, source, **options):
     return product.inside("dan", "bash", "-euc", script, "lab", source, timeout=120, **options)
 
 
-def test_the_extensions_own_tests_pass_with_the_images_node(product):
-    put_recipe(product)
-    product.put_inside("dan", "/tmp/images/workspace/editor-defaults.json", (RECIPE / "editor-defaults.json").read_bytes())
-    for one in (env.CHECKOUT / "tests" / "extension").iterdir():
-        product.put_inside("dan", f"/tmp/tests/extension/{one.name}", one.read_bytes())
+def test_the_extensions_own_tests_pass_with_the_images_node(product, recipe):
     print(product.inside_sh("dan", "node --test /tmp/tests/extension/*.test.js"))
 
 
-def test_a_vendors_extension_comes_from_a_directory(product):
-    put_recipe(product)
+def test_a_vendors_extension_comes_from_a_directory(product, recipe):
     product.put_inside("dan", "/tmp/vsix/a file.vsix", stub("sst-dev", "opencode"))
     product.put_inside("dan", "/tmp/vsix/another.vsix", stub("anthropic", "claude-code"))
     said = install(product, "/tmp/vsix").stdout
@@ -39,8 +45,7 @@ def test_a_vendors_extension_comes_from_a_directory(product):
     assert product.inside_sh("dan", "cd /tmp/target; ls").split() == there
 
 
-def test_without_a_gallery_it_says_so_and_goes_on(product):
-    put_recipe(product)
+def test_without_a_gallery_it_says_so_and_goes_on(product, recipe):
     product.inside_sh("dan", "rm -rf /tmp/target")
     said = install(product, "auto").stdout
     assert "no gallery answers at https://open-vsx.org/" in said
@@ -48,8 +53,7 @@ def test_without_a_gallery_it_says_so_and_goes_on(product):
     assert product.inside_sh("dan", "ls /tmp/target") == "code-server-multi"
 
 
-def test_a_directory_without_extensions_is_an_error(product):
-    put_recipe(product)
+def test_a_directory_without_extensions_is_an_error(product, recipe):
     product.inside_sh("dan", "mkdir -p /tmp/empty; rm -rf /tmp/target")
     refused = install(product, "/tmp/empty", check=1)
     assert "no .vsix file in /tmp/empty" in refused.stderr

@@ -118,7 +118,7 @@ def test_it_is_killed_and_comes_back(host, product):
 
 def test_it_fails_to_start_on_ours_and_gets_the_last_good_back(host, product, visit):
     """Stopped, a port that is taken configured meanwhile, started: it fails on what is ours, so that is taken back."""
-    take = "import socket, time; s = socket.create_server(('127.0.0.1', 18082)); time.sleep(600)"
+    take = "import signal, socket; s = socket.create_server(('127.0.0.1', 18082)); signal.pause()"
     with host.service("taken", "python3", "-c", take):
         host.wait_for("the port is taken", lambda: "127.0.0.1:18082" in host.sh("ss -Hltn"), 10)
         host.sh("systemctl stop nginx")

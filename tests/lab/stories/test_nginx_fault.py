@@ -2,7 +2,7 @@
 
 import pytest
 
-TAKE = "import socket, time; s = socket.create_server(('127.0.0.1', 18080)); time.sleep(600)"
+TAKE = "import signal, socket; s = socket.create_server(('127.0.0.1', 18080)); signal.pause()"
 FOREIGN = "/etc/nginx/conf.d/foreign.conf"
 
 

@@ -6,6 +6,10 @@ import pytest
 from lab.stand_in import ARCHIVE, NAME, make
 
 
+def CONFIGURE(product):
+    product.only("dan", "alice")
+
+
 @pytest.fixture(scope="module")
 def other(host, product):
     make(host)

@@ -7,6 +7,10 @@ import pytest
 from lab.product import CONFIG
 
 
+def CONFIGURE(product):
+    product.only("dan")
+
+
 class Scaffold:
     """What the verb printed, and the commands that it names."""
 

@@ -11,6 +11,7 @@ ALLOWED = {"inside-dan-environ", "run /run/code-server-multi/secrets/dan/LAB_KEY
 
 
 def CONFIGURE(product):
+    product.only("dan", "alice")
     product.passwords["dan"] = PASSWORD
     product.host.put("/etc/lab/secrets/key", KEY + "\n", 0o600)
     product.config["workspaces"]["dan"]["secret_environment"] = {"LAB_KEY": "/etc/lab/secrets/key"}
@@ -52,7 +53,7 @@ def test_the_key_arrives_where_it_should(host, product, used):
 
 def test_the_search_finds_what_is_there(host, product):
     """Planted in one place of each kind: so what the next story doesn't find isn't there."""
-    host.run("systemd-run", "--quiet", "--unit=lab-planted", f"--setenv=PLANTED={PLANTED}", "sleep", "300")
+    host.run("systemd-run", "--quiet", "--property=Type=exec", "--unit=lab-planted", f"--setenv=PLANTED={PLANTED}", "sleep", "infinity")
     host.sh('logger "$1"', PLANTED)
     planted = [
         "/var/lib/code-server-multi/accounts/dan/planted",
@@ -65,8 +66,9 @@ def test_the_search_finds_what_is_there(host, product):
     for path in planted:
         host.put(path, PLANTED)
     # And in a neighbour's workspace. It comes on standard input, since a command line would show it too.
-    hold = "read -r PLANTED; export PLANTED; exec -a lab-planted sleep 300 </dev/null >/dev/null 2>&1 &"
+    hold = "read -r PLANTED; export PLANTED; exec -a lab-planted sleep infinity </dev/null >/dev/null 2>&1 &"
     product.inside("alice", "bash", "-c", hold, input=PLANTED + "\n")
+    host.wait_for("it has it", lambda: product.inside("alice", "pgrep", "-f", "^lab-planted"), 10)
     host.sh("journalctl --sync")
     found = search(host, PLANTED)
     places = {place.split()[0] for _, place in found}
@@ -81,7 +83,7 @@ name=alice; state=/var/lib/code-server-multi; cd /
 podman() { setpriv --reuid csm-$name --regid csm-$name --init-groups env -i PATH="$PATH" HOME="$state/accounts/$name" XDG_RUNTIME_DIR="/run/csm-$name" CONTAINERS_CONF="$state/podman/$name/containers.conf" CONTAINERS_STORAGE_CONF="$state/podman/$name/storage.conf" podman --cgroup-manager=cgroupfs "$@"; }
 if [ "$1" = away ]; then podman rm lab-planted >/dev/null; systemctl stop lab-planted; rm /srv/lab-planted; exit; fi
 podman create --name lab-planted --env PLANTED="$1" "$(podman images --quiet | head -n 1)" true >/dev/null
-systemd-run --quiet --unit=lab-planted --setenv=PLANTED="$1" sh -c 'sleep 300; : "$1"' lab "$1"
+systemd-run --quiet --property=Type=exec --unit=lab-planted --setenv=PLANTED="$1" sh -c 'sleep infinity; : "$1"' lab "$1"
 echo "$1" >/srv/lab-planted; chmod 0644 /srv/lab-planted
 """
 

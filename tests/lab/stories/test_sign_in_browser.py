@@ -8,7 +8,10 @@ from playwright.sync_api import Error, expect
 from websockets.exceptions import InvalidStatus
 
 from lab import pace, wait
-from lab.workbench import close_welcome, frame_with, in_terminal, open_sign_in, run_action, see_workbench, sign_in
+from lab.workbench import close_welcome, frame_with, in_terminal, open_sign_in, run_action, see_focus_in_file, see_workbench, sign_in
+
+# A second until a new file is noticed, and the asking.
+NOTICED = 3
 
 SERVER = r"""
 import http.server, os, sys
@@ -76,14 +79,11 @@ def test_a_wrong_password_is_refused(product, browser):
 def test_sign_in_works_without_javascript(product, browser):
     page = open_sign_in(browser, java_script_enabled=False)
     assert sign_in(page, product.passwords["dan"]).status == 303
-    assert "monaco" in page.content() or "workbench" in page.content()
+    wait.until("the editor's page", lambda: "monaco" in page.content() or "workbench" in page.content())
 
 
 def test_the_workbench_a_terminal_and_a_file(host, product, browser, editor):
     browser.picture(editor, "3 workbench")
-    # Nothing in the way: no trust question, no advertisement, no other vendor's chat.
-    for nuisance in ("Restricted Mode", "trust the authors", "Coder", "Build with Agent", "Copilot"):
-        expect(editor.get_by_text(nuisance)).to_have_count(0)
     run_action(editor, "Terminal: Create New Terminal")
     editor.locator(".terminal-wrapper .xterm-screen").last.wait_for()
     in_terminal(editor, "echo made-by $(whoami) in $PWD > from-terminal.txt")
@@ -93,17 +93,28 @@ def test_the_workbench_a_terminal_and_a_file(host, product, browser, editor):
     assert host.sh("stat -c '%U %G' \"$1\"", made) == "csm-dan csm-dan"
     editor.get_by_role("treeitem", name="from-terminal.txt").wait_for()
     browser.picture(editor, "4 terminal")
+    # Nothing in the way by now: no trust question, no advertisement, no other vendor's chat.
+    for nuisance in ("Restricted Mode", "trust the authors", "Coder", "Build with Agent", "Copilot"):
+        assert editor.get_by_text(nuisance).count() == 0, nuisance
 
 
 def test_a_markdown_preview_is_readable(host, editor, browser):
     run_action(editor, "File: New Untitled Text File")
+    editor.get_by_role("tab", name="Untitled-1").wait_for()
+    see_focus_in_file(editor)
     editor.keyboard.type("# A readable heading\n\nand **some** words under it")
     editor.keyboard.press("Control+s")
     field = editor.locator(".quick-input-widget input[type=text]")
     # What it proposes comes late, and would take the place of what was typed.
     expect(field).to_have_value(re.compile("heading"))
     field.fill("/home/coder/project/notes.md")
-    editor.keyboard.press("Enter")
+
+    def saved():
+        """It takes no Enter while it looks at what is there."""
+        editor.keyboard.press("Enter")
+        return wait.until("the dialog is gone", field.is_hidden, 2)
+
+    wait.until("it is saved", saved)
     made = "/var/lib/vscode/dan/workspace/notes.md"
     host.wait_for("the file is on the host's disk", lambda: b"A readable heading" in host.get(made), 20)
     assert host.sh("stat -c %U \"$1\"", made) == "csm-dan"
@@ -199,8 +210,7 @@ def test_a_page_on_alices_host_can_do_nothing_with_dans_cookie(product, server, 
 
 def test_signed_out_means_at_the_next_request(product, server, browser, visit):
     page = open_sign_in(browser)
-    sign_in(page, product.passwords["dan"])
-    see_workbench(page)
+    assert sign_in(page, product.passwords["dan"]).status == 303
     session = next(cookie for cookie in page.context.cookies() if cookie["name"] == "__Host-csm")
     header = {"Cookie": f"__Host-csm={session['value']}"}
     dan = visit("dan")
@@ -233,7 +243,7 @@ def test_a_new_password_ends_sessions_and_leaves_the_editor_alone(host, product,
 
     product.set_password("dan", "another password entirely")
     begun = pace.clock()
-    wait.until("dan's session is refused", lambda: old.get("/healthz").status_code == 401, 2)
+    wait.until("dan's session is refused", lambda: old.get("/healthz").status_code == 401, NOTICED)
     print(json.dumps({"session refused after": round(pace.clock() - begun, 3)}))
 
     assert product.sign_in(visit("dan")).status_code == 401
