@@ -16,6 +16,7 @@ const ANSWER: Duration = Duration::from_secs(1);
 const MOST: u64 = 1024;
 /// An editor makes one socket. A directory in which more happens is no longer watched: its owner could keep the daemon, and
 /// everybody who waits for it, busy with nothing else.
+// guard: A21-restless
 const MOST_CHANGES: u32 = 64;
 
 /// Whether `GET /healthz` is answered with 200. The socket's directory is mounted `nosymfollow`, so the path can't lead

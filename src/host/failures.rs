@@ -53,6 +53,7 @@ pub(crate) fn not_started(
 ) -> EngineError {
     match checked {
         // The check ran and found something. A job that ended otherwise (timeout, dependency, canceled, lost) found nothing.
+        // guard: F11-whole-storage
         Err(SystemdError::Job { result, .. }) if result == "failed" => storage_corrupt(name, places, error),
         _ => start_failed(name, error),
     }

@@ -54,9 +54,11 @@ pub fn write_whole(path: &Path, content: &[u8], access: Access) -> Result<(), Fi
         return Err(io::Error::from(io::ErrorKind::InvalidInput)).doing("write", path);
     };
     let directory = open_directory(parent)?;
+    // guard: F2-beside
     let temporary = format!(".{}.new", name.to_string_lossy());
     let second = format!(".{}.old", name.to_string_lossy());
     // Left by a writer that was killed; ours to remove, since only root writes here.
+    // guard: F2-leftover
     let _ = rustix::fs::unlinkat(&directory, &temporary, AtFlags::empty());
     let _ = rustix::fs::unlinkat(&directory, &second, AtFlags::empty());
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -66,16 +68,20 @@ pub fn write_whole(path: &Path, content: &[u8], access: Access) -> Result<(), Fi
         let mut file = std::fs::File::from(fd);
         file.write_all(content).doing("write", path)?;
         give(file.as_fd(), access).doing("set the owner and mode of", path)?;
+        // guard: F2-synced F17-durable
         file.sync_all().doing("write", path)?;
         rustix::fs::renameat(&directory, &temporary, &directory, name).doing("rename into place", path)
     })();
+    // guard: F9-torn-file
     if written.is_err() {
         let _ = rustix::fs::unlinkat(&directory, &temporary, AtFlags::empty());
     }
     let lasting = written.and_then(|()| {
+        // guard: F2-name-synced F17-durable-name
         let synced = rustix::fs::fsync(&directory).doing("write the directory of", path);
         if synced.is_err() {
             let _ = match kept {
+                // guard: F9-put-back
                 Ok(()) => rustix::fs::renameat(&directory, &second, &directory, name),
                 Err(Errno::NOENT) => rustix::fs::unlinkat(&directory, name, AtFlags::empty()),
                 // There is one, and no way to keep it.
@@ -104,7 +110,9 @@ pub fn open_directory(path: &Path) -> Result<OwnedFd, FileError> {
 
 /// Opens a directory beneath another, whatever stands between: a symlink anywhere fails with ELOOP.
 pub fn open_beneath(directory: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
+    // guard: A17-no-last-link A17-directories
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    // guard: A17-no-link
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     Ok(rustix::fs::openat2(directory, path, flags, Mode::empty(), resolve)?)
 }
@@ -131,6 +139,7 @@ pub fn look(directory: BorrowedFd<'_>, name: &str, owner: u32) -> io::Result<Spo
     match open_beneath(directory, Path::new(name)) {
         Ok(fd) => {
             let uid = rustix::fs::fstat(&fd)?.st_uid;
+            // guard: F22-owner
             Ok(if uid == owner {
                 Spot::There(fd)
             } else {
@@ -195,6 +204,7 @@ pub fn read_named(path: &Path, most: u64) -> Result<Vec<u8>, ReadError> {
     let mut content = Vec::new();
     file.take(most + 1).read_to_end(&mut content).map_err(ReadError::Io)?;
     match content.len() as u64 {
+        // guard: F10-empty-key-read
         0 => Err(ReadError::Empty),
         length if length > most => Err(ReadError::TooLarge(most)),
         _ => Ok(content),
@@ -203,6 +213,7 @@ pub fn read_named(path: &Path, most: u64) -> Result<Vec<u8>, ReadError> {
 
 /// Opens such a file without reading it; the same refusals.
 pub fn open_named(path: &Path, most: u64) -> Result<std::fs::File, ReadError> {
+    // guard: F10-fifo
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| match errno {
         rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR => ReadError::Missing,
@@ -210,10 +221,12 @@ pub fn open_named(path: &Path, most: u64) -> Result<std::fs::File, ReadError> {
         other => ReadError::Io(other.into()),
     })?;
     let stat = rustix::fs::fstat(&fd).map_err(|errno| ReadError::Io(errno.into()))?;
+    // guard: F10-regular
     if !rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file() {
         return Err(ReadError::NotRegular);
     }
     match u64::try_from(stat.st_size).unwrap_or(u64::MAX) {
+        // guard: F10-empty-key
         0 => Err(ReadError::Empty),
         size if size > most => Err(ReadError::TooLarge(most)),
         _ => Ok(std::fs::File::from(fd)),

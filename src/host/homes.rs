@@ -40,6 +40,7 @@ fn own_places(workspace: &Workspace, account: &Account, machine: &Machine, make:
     let places = machine.layout.of(&workspace.name);
     // The account may pass through the directory of its views, but not put anything else in their place.
     let passage = Access {
+        // guard: A18-mount-points
         uid: 0,
         gid: account.gid,
         mode: 0o750,
@@ -61,6 +62,7 @@ fn own_places(workspace: &Workspace, account: &Account, machine: &Machine, make:
         (
             &places.secrets,
             Access {
+                // guard: A18-secrets
                 uid: 0,
                 gid: account.inner_gid(),
                 mode: 0o750,
@@ -200,6 +202,7 @@ pub fn write_secrets(workspace: &Workspace, account: &Account, machine: &Machine
             source,
         })?;
         let content = Secret::new(content);
+        // guard: F9-handed-over I6-secret-logged
         files::write_whole(&directory.join(variable.as_str()), content.expose(), access)?;
     }
     for entry in std::fs::read_dir(&directory).doing("list", &directory)? {

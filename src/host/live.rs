@@ -180,6 +180,7 @@ impl LiveEngine {
         match self.systemd.start(spec, Vec::new(), START).await {
             Err(error) if systemd::is(&error, "org.freedesktop.systemd1.UnitExists") => {
                 // One that failed and was not forgotten yet holds the name.
+                // guard: F13-forgotten
                 self.systemd.reset_failed(&spec.name).await?;
                 self.systemd.start(spec, Vec::new(), START).await
             }
@@ -189,6 +190,7 @@ impl LiveEngine {
 
     /// What a start that failed lacked: one of its programs, or a store of its own that is whole.
     async fn why_not_started(&self, name: &WorkspaceName, spec: &UnitSpec, error: SystemdError) -> EngineError {
+        // guard: F33-which-program
         if !self.machine.podman.is_file() || logs::find("crun", &self.machine.path).is_none() {
             return program_missing(&self.machine, error);
         }
@@ -351,6 +353,7 @@ impl Engine for LiveEngine {
     }
 
     async fn given_up(&self, name: &WorkspaceName) {
+        // guard: F11-check-ends
         self.end_check(name).await;
     }
 
@@ -444,6 +447,7 @@ impl LiveEngine {
 }
 
 fn link(places: &Places) -> Result<(), FileError> {
+    // guard: F18-front-link
     files::remove(&places.front)?;
     std::os::unix::fs::symlink(&places.front_target, &places.front).doing("make the link", &places.front)
 }

@@ -308,6 +308,7 @@ impl<R: Reloader + Sync> Publisher<R> {
             }
             // It may have failed on what `current` names: with what it last served it can start again.
             UnitState::Starting | UnitState::Failed => {
+                // guard: F7-last-good
                 self.store(|store| store.point(Link::Current, store.link(Link::Good)?.as_deref()))
                     .await?;
                 return Err(NginxError::Down { unit: unit.clone() });

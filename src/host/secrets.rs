@@ -9,6 +9,7 @@ const MOST_LINKS: u32 = 40;
 
 /// Every directory entry that decides what a path leads to: each component's place after the links before it were
 /// followed. Ends at the first that isn't there, so that its appearing shows too.
+// guard: F10-each-link
 pub fn waypoints(path: &Path) -> BTreeSet<PathBuf> {
     let mut seen = BTreeSet::new();
     let mut left: Vec<PathBuf> = parts(path);

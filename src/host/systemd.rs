@@ -112,6 +112,7 @@ impl Systemd {
             }
             tokio::select! {
                 () = token.cancelled() => break,
+                // guard: F4-again F4-pause
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_secs(10)),
             }
         }
@@ -193,6 +194,7 @@ impl Systemd {
     ) -> Result<T, SystemdError> {
         // Waiting here says nothing about systemd, and ends: whoever is before us has a deadline.
         let turn = self.turns.acquire().await;
+        // guard: F4-deadline F6-slow
         let answered = tokio::time::timeout(CALL, answer).await;
         drop(turn);
         let silent = answered.is_err();
@@ -281,6 +283,7 @@ impl Systemd {
     /// Reloads a unit and waits; the error says how its job ended.
     pub async fn reload(&self, unit: &str, deadline: Duration) -> Result<(), SystemdError> {
         let manager = self.manager()?;
+        // guard: F3-reload
         let reload = manager.reload_unit(unit.to_owned(), "replace".to_owned());
         let job = self.job("ReloadUnit", unit, Goal::Running, reload).await?;
         job.ended(deadline).await

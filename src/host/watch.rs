@@ -28,6 +28,7 @@ impl Watch {
         let sender = changes.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             let changed = match event {
+                // guard: F29-read-again
                 Ok(event) if event.need_rescan() => vec![Change::Lost],
                 Ok(event) if event.kind.is_access() => Vec::new(),
                 Ok(event) => event.paths.into_iter().map(Change::At).collect(),

@@ -109,6 +109,7 @@ fn own_range(
             start: range.start,
         });
     }
+    // guard: A4-overlap
     match others.iter().find(|other| range.overlaps(other)) {
         None => Ok(range.start),
         Some(other) => Err(AccountProblem::Overlap {

@@ -53,6 +53,7 @@ pub fn parse(text: &str) -> Result<Config, Vec<Problem>> {
     if text.len() > SIZE_MAX {
         return parse_bytes(text.as_bytes());
     }
+    // guard: F20-byte-order-mark
     if text.starts_with('\u{feff}') {
         let message = "the file begins with a byte order mark".to_owned();
         return Err(vec![Problem::of_file(
@@ -65,6 +66,7 @@ pub fn parse(text: &str) -> Result<Config, Vec<Problem>> {
     let config = document.parse().and_then(|table| build::config(&mut document, &table));
     let problems = document.finish();
     match config {
+        // guard: F20-whole-file
         Ok(config) if problems.is_empty() => Ok(config),
         _ => Err(problems),
     }

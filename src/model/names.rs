@@ -86,6 +86,7 @@ fn rule(holds: bool, rule: &'static str) -> Result<(), NameError> {
     if holds { Ok(()) } else { Err(NameError { rule }) }
 }
 
+// guard: F21-characters
 fn is_label(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= 63
@@ -98,14 +99,20 @@ fn is_label(text: &str) -> bool {
 
 fn check_workspace(text: &str) -> Result<(), NameError> {
     rule(
-        is_label(text) && text.starts_with(|c: char| c.is_ascii_lowercase()) && !text.contains("--"),
+        // guard: A14-label
+        is_label(text)
+            && text.starts_with(|c: char| c.is_ascii_lowercase())
+            // guard: F21-single-hyphens
+            && !text.contains("--"),
         "a workspace name is lower-case letters and digits with single hyphens between, starting with a letter",
     )?;
     rule(
+        // guard: F21-length
         text.len() <= WORKSPACE_NAME_MAX,
         "a workspace name has at most 27 characters",
     )?;
     rule(
+        // guard: F21-reserved
         !RESERVED.contains(&text),
         "admin, portal, www, api and auth are reserved",
     )
@@ -154,6 +161,7 @@ fn check_image_ref(text: &str) -> Result<(), NameError> {
         !text.is_empty()
             && text.len() <= 255
             && text.bytes().all(plain)
+            // guard: A19-option
             && text.starts_with(|c: char| c.is_ascii_alphanumeric())
             && text.ends_with(|c: char| c.is_ascii_alphanumeric())
             && !text.contains("//")
@@ -185,6 +193,7 @@ impl Secret {
 }
 
 impl fmt::Debug for Secret {
+    // guard: I6-secret
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(..)")
     }

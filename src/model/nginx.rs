@@ -260,7 +260,12 @@ struct Vhost {
 impl Vhost {
     fn common(&self, name: &WorkspaceName) -> String {
         let gateway = self.gateway_headers(name);
-        let forwarded = indent(&(self.forwarded_headers() + &headers(&OWN.map(|name| (name, "")))), 8);
+        let forwarded = indent(
+            &(self.forwarded_headers()
+                // guard: A5-own-headers
+                + &headers(&OWN.map(|name| (name, "")))),
+            8,
+        );
         let workspace = fill(
             include_str!("nginx/workspace.conf"),
             &[
@@ -310,7 +315,9 @@ impl Vhost {
             ("Cookie", "$http_cookie"),
             ("X-Csm-Workspace", name.as_str()),
             ("X-Csm-Origin", &self.origin),
+            // guard: A5-tunnel
             ("X-Csm-Tunnel", self.tunnel),
+            // guard: A5-asked-for
             ("X-Csm-Method", "$request_method"),
             ("X-Csm-Uri", "$request_uri"),
             ("X-Csm-Upgrade", "$http_upgrade"),
@@ -322,10 +329,13 @@ impl Vhost {
         let set = [
             ("Host", self.authority.as_str()),
             ("X-Real-IP", "$remote_addr"),
+            // guard: A5-address
             ("X-Forwarded-For", "$remote_addr"),
             ("X-Forwarded-Proto", self.proto),
         ];
-        headers(&set) + &headers(&CLEARED.map(|name| (name, "")))
+        headers(&set)
+            // guard: A5-claims
+            + &headers(&CLEARED.map(|name| (name, "")))
     }
 }
 

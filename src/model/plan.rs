@@ -234,6 +234,7 @@ pub fn workspace(
             if seen.front == Fact::Known(true) {
                 plan.steps.push(Step::UnlinkFront);
             }
+            // guard: F22-stopped
             if matches!(service, Service::Running(_) | Service::Starting) {
                 plan.steps.push(Step::Stop);
             }
@@ -347,6 +348,7 @@ fn start(
     image: &Fact<Option<ImageId>>,
     machine: &Machine,
 ) {
+    // guard: F18-front-link-planned
     if seen.front == Fact::Known(true) {
         plan.steps.push(Step::UnlinkFront);
     }
@@ -404,6 +406,7 @@ fn keep(
         return;
     }
     let live = Live::of(workspace, machine);
+    // guard: I3-live
     if running.live != live {
         plan.steps.push(Step::SetLive(live));
     }
@@ -420,6 +423,7 @@ fn keep(
 
 /// The workspace is gone from the configuration, or disabled: its mounts go once its service has. Its home stays.
 fn put_away(plan: &mut WorkspacePlan, seen: &Sighting, service: &Service) {
+    // guard: F22-stopped-mounts
     if matches!(service, Service::Stopping) {
         return;
     }

@@ -22,6 +22,7 @@ const SHELL: &str = "/bin/sh";
 
 /// pasta(1) in full, so that no default of Podman's opens a way to the host: no address of the host's is mapped, no
 /// port is forwarded in either direction.
+// guard: A2-pasta A3-forwarded
 const NETWORK: &str =
     "pasta:--no-map-gw,--map-guest-addr,none,--map-host-loopback,none,-t,none,-u,none,-T,none,-U,none";
 
@@ -35,6 +36,7 @@ pub fn run(workspace: &Workspace, machine: &Machine, image: &ImageId) -> Vec<Str
         "--name",
         CONTAINER,
         "--rm",
+        // guard: F12-replaced
         "--replace",
         "--detach",
         "--init",
@@ -42,7 +44,9 @@ pub fn run(workspace: &Workspace, machine: &Machine, image: &ImageId) -> Vec<Str
         "--cgroups=split",
         "--sdnotify=conmon",
         "--log-driver=passthrough",
+        // guard: A20-capability
         "--cap-drop=all",
+        // guard: A20-privileges
         "--security-opt=no-new-privileges",
     ]);
     argv.push(format!("--network={NETWORK}"));
@@ -66,6 +70,7 @@ pub fn run(workspace: &Workspace, machine: &Machine, image: &ImageId) -> Vec<Str
     for (name, value) in built_in_environment(workspace) {
         argv.push(format!("--env={name}={value}"));
     }
+    // guard: A16-property
     for (name, value) in &workspace.environment {
         argv.push(format!("--env={name}={value}"));
     }
@@ -91,6 +96,7 @@ fn editor(workspace: &Workspace) -> Vec<String> {
         "--auth",
         "none",
         "--socket-mode",
+        // guard: A9-socket-mode
         "660",
         "--disable-telemetry",
         "--disable-update-check",
@@ -201,6 +207,7 @@ runtime = "crun"
 /// The one hook (oci-hooks(5)): before a workspace's container starts, the user namespace that it lives in is forbidden to
 /// have others below it. In one of those a process has every capability, and with them a large part of the kernel to find
 /// a hole in; Podman's filter of system calls lets them be made. Only root of the outer namespace could lift it.
+// guard: A20-namespaces
 pub const NO_NAMESPACES: &str = r#"{
   "version": "1.0.0",
   "hook": {

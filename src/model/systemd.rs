@@ -74,6 +74,7 @@ pub fn path_unit_name(path: &Path, suffix: &str) -> String {
 /// but Exec arguments see `$` of the environment unless it is doubled (systemd.service(5), "Command lines").
 pub fn exec(path: &str, arguments: Vec<String>) -> Exec {
     let mut argv = vec![path.to_owned()];
+    // guard: A19-expands
     argv.extend(arguments.into_iter().map(|argument| argument.replace('$', "$$")));
     Exec {
         path: path.to_owned(),

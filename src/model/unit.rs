@@ -27,6 +27,7 @@ pub const STOP_SECONDS: u64 = 20;
 pub const STORAGE_CHECK_SECONDS: u64 = 8;
 
 /// Of a process of a workspace. The kernel has 28,232 ports for connections that go out (ip_local_port_range).
+// guard: A21-descriptors
 const MOST_DESCRIPTORS: u64 = 16_384;
 
 pub fn service_name(name: &WorkspaceName) -> String {
@@ -120,10 +121,13 @@ pub struct Live {
 /// forwards nothing to it, and the host's resolver may listen there.
 pub fn denied_networks(machine: &Machine) -> Vec<(IpAddr, u32)> {
     let mut networks: Vec<(IpAddr, u32)> = vec![
+        // guard: A2-link-local
         (IpAddr::V4(Ipv4Addr::new(169, 254, 0, 0)), 16),
+        // guard: A2-not-link-local
         (IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)), 128),
         (IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), 10),
     ];
+    // guard: A1-own-addresses
     networks.extend(
         machine
             .own_addresses
@@ -173,6 +177,7 @@ impl Live {
             ("MemorySwapMax", Value::U64(0)),
             ("CPUQuotaPerSecUSec", Value::U64(limits.cpu_quota_usec)),
             ("CPUWeight", Value::U64(limits.cpu_weight)),
+            // guard: F15-processes
             ("TasksMax", Value::U64(limits.tasks_max)),
             // A list is added to what is there; an empty one clears it first.
             ("IPAddressDeny", Value::Networks(Vec::new())),
@@ -192,6 +197,7 @@ pub fn service(workspace: &Workspace, account: &Account, machine: &Machine, imag
         ("NotifyAccess", Value::Text("all".to_owned())),
         ("Delegate", Value::Bool(true)),
         // A killed child is its user's business; the editor stays.
+        // guard: F14-child-killed
         ("OOMPolicy", Value::Text("continue".to_owned())),
         ("User", Value::Text(workspace.account.to_string())),
         ("WorkingDirectory", Value::Text("/".to_owned())),
@@ -206,6 +212,7 @@ pub fn service(workspace: &Workspace, account: &Account, machine: &Machine, imag
         ("TimeoutStartUSec", Value::U64(START_SECONDS * 1_000_000)),
         ("TimeoutStopUSec", Value::U64(STOP_SECONDS * 1_000_000)),
         ("LogRateLimitIntervalUSec", Value::U64(10_000_000)),
+        // guard: A21-log-rate
         ("LogRateLimitBurst", Value::U32(500)),
         ("Environment", Value::Texts(podman_environment(&places, machine))),
         ("Requires", Value::Texts(mount_names(&places))),
@@ -283,13 +290,17 @@ pub fn storage_check(name: &WorkspaceName, service: &UnitSpec, program: &str) ->
 ///
 /// Before systemd 255 these would imply NoNewPrivileges=, and newuidmap could not map the container's ids.
 pub fn inherited() -> [(&'static str, Value); 6] {
+    // guard: A20-families
     let families = vec!["AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK"];
     [
+        // guard: A16-core A16-reporter
         ("LimitCORE", Value::U64(1)),
+        // guard: A16-core-soft A16-reporter-soft
         ("LimitCORESoft", Value::U64(1)),
         ("LimitNOFILE", Value::U64(MOST_DESCRIPTORS)),
         ("LimitNOFILESoft", Value::U64(1024)),
         ("RestrictAddressFamilies", Value::Allowed(families)),
+        // guard: A20-architecture
         ("SystemCallArchitectures", Value::Texts(vec!["native".to_owned()])),
     ]
 }
@@ -301,6 +312,7 @@ pub fn podman_environment(places: &Places, machine: &Machine) -> Vec<String> {
         format!("HOME={}", places.account_home.display()),
         format!("PATH={}", machine.path),
         format!("XDG_RUNTIME_DIR={}", places.runtime.display()),
+        // guard: A2-containers-conf A19-containers-conf
         format!("CONTAINERS_CONF={configuration}/containers.conf"),
         format!("CONTAINERS_STORAGE_CONF={configuration}/storage.conf"),
         format!("CONTAINERS_REGISTRIES_CONF={configuration}/registries.conf"),
@@ -420,6 +432,7 @@ pub fn mount(mount: Mount, workspace: &Workspace, account: &Account, machine: &M
             );
             // nosuid on the host's side: nobody here runs the image's setuid files.
             let store = machine.layout.image_store().to_string_lossy().into_owned();
+            // guard: A20-store
             (store, "none", format!("bind,ro,nosuid,nodev,X-mount.idmap={map}"))
         }
         Mount::Data => {
@@ -433,6 +446,7 @@ pub fn mount(mount: Mount, workspace: &Workspace, account: &Account, machine: &M
             (
                 workspace.home.to_string_lossy().into_owned(),
                 "none",
+                // guard: A20-devices
                 format!("bind,nosuid,nodev,X-mount.idmap={map}"),
             )
         }
@@ -441,6 +455,7 @@ pub fn mount(mount: Mount, workspace: &Workspace, account: &Account, machine: &M
         Mount::Run => (
             "tmpfs".to_owned(),
             "tmpfs",
+            // guard: A9-socket A17-leads-nowhere A17-size
             format!(
                 "size=256k,nr_inodes=64,nosuid,nodev,noexec,nosymfollow,mode=2750,uid={},gid={}",
                 account.inner_uid(),

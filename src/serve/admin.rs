@@ -48,6 +48,7 @@ pub struct Host {
 }
 
 /// Root, and members of the admin group.
+// guard: A15-who
 pub fn may_administer(uid: u32) -> bool {
     uid == 0 || accounts::in_group(uid, ADMIN_GROUP)
 }

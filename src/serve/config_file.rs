@@ -16,6 +16,7 @@ use crate::serve::app::App;
 use crate::serve::triggers::RESYNC;
 
 /// Editors write in several steps, and a switch of generations swaps several links.
+// guard: F19-one-change
 const QUIET: Duration = Duration::from_millis(200);
 
 /// Reads the file again after each change, until the token is cancelled.
@@ -44,6 +45,7 @@ async fn changed(changes: &mut broadcast::Receiver<Change>, entries: &BTreeSet<P
     loop {
         match changes.recv().await {
             Ok(Change::At(path)) if !entries.contains::<Path>(path.as_ref()) => {}
+            // guard: F29-read-again-lagged
             Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
             _ => return,
         }

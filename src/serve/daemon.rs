@@ -158,6 +158,7 @@ pub async fn run(options: DaemonOptions) -> Result<(), DaemonError> {
         token.child_token(),
     ));
 
+    // guard: A15-mode
     let admin_socket = listen(Path::new(layout::ADMIN_SOCKET), 0o660, group(ADMIN_GROUP)?)?;
     let gateway = accounts::ids(GATEWAY_ACCOUNT)?.ok_or(DaemonError::NoAccount(GATEWAY_ACCOUNT))?;
     let gateway_socket = listen(Path::new(layout::GATEWAY_SOCKET), 0o660, gateway.gid)?;
@@ -233,6 +234,7 @@ fn lock(layout: &Layout) -> Result<std::fs::File, DaemonError> {
         .write(true)
         .open(&path)
         .doing("open", &path)?;
+    // guard: F32-lock
     match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(DaemonError::Running),
@@ -299,6 +301,7 @@ fn boot(machine: &Machine, controller: &Controller<LiveEngine>) -> Result<(), Da
 /// A socket at a path of ours; what is there was left by a daemon that was killed, since we hold the lock.
 fn listen(path: &Path, mode: u32, gid: u32) -> Result<UnixListener, DaemonError> {
     use crate::host::files::Doing as _;
+    // guard: F18-socket-place
     files::remove(path)?;
     let listener = UnixListener::bind(path).doing("listen on", path)?;
     std::os::unix::fs::chown(path, Some(0), Some(gid)).doing("set the group of", path)?;
@@ -338,6 +341,7 @@ async fn watch_addresses(controller: Arc<Controller<LiveEngine>>, token: Cancell
             changed = changes.next() => if changed.is_err() { return },
         }
         match addresses::own() {
+            // guard: A1-later-address
             Ok(own) => controller.set_addresses(own),
             Err(error) => tracing::warn!(%error, "can't list the host's addresses"),
         }

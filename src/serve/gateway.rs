@@ -213,6 +213,7 @@ pub async fn run_as_service() -> Result<(), GatewayError> {
 
 /// Answers nginx until `shutdown`, then finishes what is being answered and writes the sessions down.
 pub async fn run(options: GatewayOptions, shutdown: CancellationToken) -> Result<(), GatewayError> {
+    // guard: A4-memory
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(|error| GatewayError::Protect(error.into()))?;
     let GatewayOptions {

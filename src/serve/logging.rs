@@ -52,6 +52,7 @@ impl ToJournal {
             return;
         }
         let lost = self.lost.swap(0, Ordering::Relaxed);
+        // guard: F31-told
         if lost > 0 {
             let mut note = Entry::new(Level::WARN, module_path!());
             note.0.push((

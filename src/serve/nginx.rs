@@ -82,6 +82,7 @@ pub async fn run(
 async fn concerned(events: &mut broadcast::Receiver<Event>, unit: &str) {
     loop {
         match events.recv().await {
+            // guard: F7-noticed
             Ok(Event::Unit(name)) if name == unit => return,
             Ok(Event::Unit(_) | Event::Lost) => {}
             Ok(Event::Resync) | Err(broadcast::error::RecvError::Lagged(_)) => return,

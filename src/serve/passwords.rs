@@ -319,6 +319,7 @@ fn unusable(name: &WorkspaceName, file: &Path, error: &dyn std::error::Error, la
         ""
     };
     Password {
+        // guard: F10-last-password
         string: last,
         trouble: Some(Trouble::new(
             "password-unusable",

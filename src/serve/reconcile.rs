@@ -221,6 +221,7 @@ impl<E: Engine> Controller<E> {
         }
         let (intents, own_name, own_intent) = (self.intents.clone(), name.clone(), intent.clone());
         // It waits for the disk.
+        // guard: F9-written-first
         ended(tokio::task::spawn_blocking(move || {
             intents.write(&own_name, &own_intent)
         }))

@@ -53,6 +53,7 @@ pub async fn follow<E: Engine>(
                 continue;
             }
             Ok(Ok(Event::Lost)) => {
+                // guard: F4-told
                 connected.send_replace(false);
                 due = due.min(Instant::now() + UNANSWERED);
                 continue;

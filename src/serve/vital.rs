@@ -34,6 +34,7 @@ impl Vital {
             if AssertUnwindSafe(work).catch_unwind().await.is_err() {
                 tracing::error!(part, "a part of the daemon panicked: it ends, and begins anew");
                 let _ = panicked.set(part);
+                // guard: F34-daemon-ends
                 token.cancel();
             }
         });

@@ -132,6 +132,7 @@ impl<E: Engine> Worker<E> {
             kick: Arc::new(Notify::new()),
             asked: Arc::default(),
             token,
+            // guard: I9-changes-nothing
             restart: Arc::default(),
             report: receiver,
         };
@@ -244,6 +245,7 @@ impl<E: Engine> Worker<E> {
         tracing::warn!(workspace = %self.name, code, action, error = %Chain(&error), "{}: {}", self.name, Chain(&error));
         self.failures += 1;
         self.pause = Some(Pause {
+            // guard: F9-tried-again
             until: Instant::now() + backoff(self.failures),
             removing: step.takes_away(),
             why: error.trouble,
@@ -272,6 +274,7 @@ impl<E: Engine> Worker<E> {
         let asked = self.handle.asked.load(Ordering::SeqCst);
         let over = self.pause.as_ref().is_some_and(|pause| pause.until <= Instant::now());
         let changed = self.wanted.as_ref() != wanted;
+        // guard: F30-by-hand
         if over || asked > self.serving || changed {
             self.pause = None;
         }
@@ -347,6 +350,7 @@ impl<E: Engine> Worker<E> {
                     Service::Running(running) => running.started,
                     _ => None,
                 };
+                // guard: F1-unfinished-restart
                 let unfinished = self.wanted.as_ref().and_then(|workspace| workspace.intent.restart_of);
                 if self.handle.restart.load(Ordering::SeqCst) || (unfinished.is_some() && unfinished == run) {
                     plan.steps = vec![Step::UnlinkFront, Step::Stop];
@@ -367,6 +371,7 @@ impl<E: Engine> Worker<E> {
                 let Some(born) = self.alive.take().filter(|_| wanted.is_some_and(Workspace::should_run)) else {
                     return;
                 };
+                // guard: F14-counted
                 self.deaths = if born.elapsed() > STEADY { 1 } else { self.deaths + 1 };
                 tracing::warn!(workspace = %self.name, deaths = self.deaths, "{}: the editor ended by itself", self.name);
                 if self.deaths > 1 {
@@ -410,6 +415,7 @@ async fn superseded(
 }
 
 /// 1 s, 2 s, 4 s and so on, to a minute.
+// guard: F30-pause-grows
 fn backoff(failures: u32) -> Duration {
     Duration::from_secs(1 << failures.saturating_sub(1).min(6)).min(LONGEST_PAUSE)
 }

@@ -32,6 +32,7 @@ impl<R: Reloader + Sync> Publisher<R> {
         let base = [BASE_FILE.to_owned()];
         let mut changed = wanted.changed_since(before);
         let Some(place) = changed.iter().position(|name| name == BASE_FILE) else {
+            // guard: F8-foreign
             unchanged.map_err(|reason| self.foreign(reason))?;
             return self
                 .take_most(wanted, before, before, (Vec::new(), changed), reason)
@@ -100,6 +101,7 @@ impl<R: Reloader + Sync> Publisher<R> {
                     Err(reason) => part.reason = reason,
                 }
             }
+            // guard: F7-culprit
             let second = part.names.split_off(part.names.len().div_ceil(2));
             if second.is_empty() {
                 culprits.extend(
@@ -133,6 +135,7 @@ impl<R: Reloader + Sync> Publisher<R> {
         if self.served().await.as_deref() == Some(generation.digest()) {
             return self.point(Link::Current, Some(generation)).await;
         }
+        // guard: F8-foreign-in-force
         self.attempt(generation, before)
             .await?
             .map_err(|reason| self.foreign(reason))?;

@@ -65,6 +65,7 @@ impl Store {
             }
             let open = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
             let mut file = at("create", &path, open)?;
+            // guard: F9-nginx-files
             at("write", &path, file.write_all(text.as_bytes()))?;
             at("sync", &path, file.sync_all())?;
         }

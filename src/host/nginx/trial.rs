@@ -78,6 +78,7 @@ impl<R: Reloader + Sync> Publisher<R> {
             Ok(Ok(JobResult::Done)) => {}
             Ok(Err(error)) => return Err(error.into()),
         }
+        // guard: F7-probe
         if !generation.has_probe() {
             return Ok(Ok(Proof::Reloaded));
         }

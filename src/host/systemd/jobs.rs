@@ -57,6 +57,7 @@ impl Job<'_> {
                     // Too many at once.
                     Err(_) => true,
                 },
+                // guard: F4-judged
                 event = self.events.recv() => matches!(event, Ok(Event::Resync) | Err(_)),
             };
             if missed && let Some(result) = self.read_from_unit().await {
@@ -69,6 +70,7 @@ impl Job<'_> {
     async fn read_from_unit(&self) -> Option<String> {
         let rows = self.systemd.list(std::slice::from_ref(&self.unit)).await.ok()?;
         let row = rows.first();
+        // guard: F5-waited-for
         if row.is_some_and(|row| row.has_job) {
             return None;
         }

@@ -33,12 +33,16 @@ impl Asked<'_> {
     /// All workspaces are one site, so that the cookie's `SameSite` does not keep alice's page from dan's editor, and the
     /// editor does not look at the origin of plain HTTP. Links from elsewhere still work: they are navigations.
     pub fn may_use_session(&self) -> bool {
-        self.is_top_navigation() || (self.is_ours_by_site() && self.origin.is_none_or(|origin| self.is_ours(origin)))
+        self.is_top_navigation()
+            || (self.is_ours_by_site()
+                // guard: A8-origin
+                && self.origin.is_none_or(|origin| self.is_ours(origin)))
     }
 
     /// Whether the request may change something on our own pages: it must prove that it comes from them.
     pub fn may_post(&self) -> bool {
         match self.origin {
+            // guard: A10-form
             Some(origin) => self.is_ours(origin) && self.is_ours_by_site(),
             None => matches!(self.site, Some("same-origin" | "none")),
         }
@@ -110,6 +114,7 @@ pub fn find_cookie<'a>(headers: impl Iterator<Item = &'a [u8]>, name: &str) -> C
 pub fn return_path(next: &str) -> &str {
     let fits = next.len() <= RETURN_PATH_MAX
         && next.starts_with('/')
+        // guard: A10-same-host
         && !next.starts_with("//")
         && next.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\')
         && !is_own_page(next);

@@ -224,6 +224,7 @@ impl<'t, 'i> Section<'t, 'i> {
 
     fn report_unknown(&self, document: &mut Document<'_>) {
         for (key, _) in self.table.into_iter().flatten() {
+            // guard: F20-unknown-key
             if !self.keys.contains(&key.get_ref().as_ref()) {
                 let hint = keys::unknown_hint(key.get_ref(), self.keys);
                 document.report(self.key(key.get_ref()), None, Wrong::new("no such key", hint));

@@ -89,6 +89,7 @@ pub(super) fn secret(path: &Path, workspace_base: Option<&Path>) -> Result<(), W
 
 /// Refuses a place that a workspace, or anybody, can write: root must not follow a path through it.
 pub(super) fn trusted(path: &Path, workspace_base: Option<&Path>, hint: &str) -> Result<(), Wrong> {
+    // guard: A17-no-file
     if workspace_base.is_some_and(|base| path.starts_with(base)) {
         return Err(Wrong::new("below workspace_base, where workspaces can write", hint));
     }

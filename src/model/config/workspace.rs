@@ -194,6 +194,7 @@ fn account(
         })?,
         (None, None) => return Err(Reported),
     };
+    // guard: A4-one-account
     match taken.accounts.insert(account.clone(), section.path().to_owned()) {
         None => Ok(account),
         Some(other) => {

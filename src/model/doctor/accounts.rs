@@ -137,6 +137,7 @@ fn password(name: &WorkspaceName, password: &Password) -> Finding {
             format!("the password file of {name}, {file}, is empty"),
             "write a password or an argon2id string into it",
         ),
+        // guard: F10-open-mode
         (Some(Content { mode, .. }), Some(file)) if mode & 0o004 != 0 => Finding::warn(
             "password-file-open",
             format!("everybody on this machine can read the password file of {name}, {file}"),

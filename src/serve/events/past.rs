@@ -60,6 +60,7 @@ pub fn fields<'a>(event: &'a api::Event, besides: &'a Besides, message: &'a str)
     ];
     for (key, value) in [
         ("CSM_WORKSPACE", &event.workspace),
+        // guard: I8-code
         ("CSM_CODE", &event.code),
         ("CSM_BY", &event.by),
         ("CSM_WHY", &event.why),

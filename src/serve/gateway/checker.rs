@@ -23,6 +23,7 @@ impl Checker {
     pub fn new(at_once: usize, queue: usize) -> Result<Self, PasswordError> {
         Ok(Self {
             running: Arc::new(Semaphore::new(at_once)),
+            // guard: A11-few-wait
             admitted: Semaphore::new(at_once + queue),
             nobody: check_string(NOBODY)?,
         })
@@ -37,6 +38,7 @@ impl Checker {
     ) -> Result<bool, Busy> {
         let _admitted = self.admitted.try_acquire().map_err(|_| Busy)?;
         let somebody = string.is_some();
+        // guard: A11-as-long
         let string = string.unwrap_or_else(|| self.nobody.clone());
         let check = async {
             let running = self.running.clone().acquire_owned().await.map_err(|_| Busy)?;

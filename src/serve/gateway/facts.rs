@@ -101,6 +101,7 @@ impl<'a> Facts<'a> {
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
     let first = values.next()?;
+    // guard: A6-twice
     match values.next() {
         None => Some(first.to_str().unwrap_or(UNCLEAR)),
         Some(_) => Some(UNCLEAR),

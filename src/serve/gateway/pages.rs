@@ -228,6 +228,7 @@ pub fn retry_after(response: &mut Response, wait: Duration) {
 /// The headers that every answer of ours has.
 pub fn guard(response: &mut Response) {
     const GUARDS: [(HeaderName, &str); 5] = [
+        // guard: A10-scripts
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::CACHE_CONTROL, "no-store"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),

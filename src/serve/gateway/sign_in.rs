@@ -19,6 +19,7 @@ use crate::serve::gateway::facts::{Facts, NotSaid};
 use crate::serve::gateway::pages::{self, Notice};
 use crate::serve::gateway::{Gateway, unix_time};
 
+// guard: A6-form
 const FORM_MAX: usize = 8 * 1024;
 
 /// When there is nothing better to say than "a moment later".

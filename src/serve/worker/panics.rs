@@ -15,6 +15,7 @@ impl<E: Engine> Worker<E> {
     pub async fn run(mut self) {
         let token = self.handle.token.clone();
         // What a pass leaves behind half done is only what it remembers of failures: begin_anew clears it.
+        // guard: F34-begins-anew
         while AssertUnwindSafe(self.work(&token)).catch_unwind().await.is_err() {
             self.begin_anew();
             tokio::select! {
@@ -41,6 +42,7 @@ impl<E: Engine> Worker<E> {
         self.report.send_modify(|report| {
             report.findings = findings;
             // Nobody waits for what nobody is doing.
+            // guard: F34-nobody-waits
             report.served = self.serving;
             if matches!(report.state, State::Starting | State::Stopping) {
                 report.state = State::Failed;
@@ -50,6 +52,7 @@ impl<E: Engine> Worker<E> {
     }
 
     /// Stays for as long as this daemon lives: somebody should hear of it.
+    // guard: F34-told
     pub(super) fn panic_finding(&self) -> Option<Trouble> {
         let times = match self.panics {
             0 => return None,
