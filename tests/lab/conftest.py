@@ -1,8 +1,8 @@
 """A fresh disposable host for each story file, what is worth seeing after a failure, and nothing left behind.
 
 A story file may set NEEDS (see lab/needs.py), PRODUCT (False: a bare host without csm in it), INSTALLED (False: it installs csm
-itself) and ALONE (True: nothing else is played meanwhile, see lab/workers.py). A file is played by one worker, on hosts of its
-own."""
+itself), SHARED (True: it changes nothing, and shares a host with others; see lab/shared.py) and ALONE (True: nothing else is
+played meanwhile, see lab/workers.py). A file is played by one worker."""
 
 import os
 import re
@@ -15,6 +15,7 @@ from lab.browser import Browser
 from lab.client import Client
 from lab.pki import Pki
 from lab.product import Product
+from lab.shared import Shared
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -37,6 +38,10 @@ def pki(tmp_path_factory):
 def host(request):
     module = request.module
     kind = needs.kind_for(getattr(module, "NEEDS", set()))
+    if getattr(module, "SHARED", False):
+        assert not {"NEEDS", "CONFIGURE"} & vars(module).keys(), "a host that is shared is like all others"
+        yield from _lent(request, request.getfixturevalue("shared"))
+        return
     name, store, installed = _story(module).removeprefix("test_"), None, None
     if getattr(module, "PRODUCT", True):
         store = env.product("STORE")
@@ -48,10 +53,27 @@ def host(request):
         request.config.stash[_open].remove(host)
 
 
+@pytest.fixture(scope="session")
+def shared(pki):
+    with Shared(pki) as shared:
+        yield shared
+
+
+def _lent(request, shared):
+    request.config.stash[_open].append(shared)
+    try:
+        yield shared.lend().host
+        shared.take_back(_story(request.module))
+    finally:
+        request.config.stash[_open].remove(shared)
+
+
 @pytest.fixture(scope="module")
 def product(request, host, pki):
     """csm installed and all workspaces ready. A story file may set CONFIGURE, a function that gets the Product
     before the configuration is written."""
+    if getattr(request.module, "SHARED", False):
+        return request.getfixturevalue("shared").product
     product = Product(host, pki)
     getattr(request.module, "CONFIGURE", lambda product: None)(product)
     product.install()

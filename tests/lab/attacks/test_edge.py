@@ -10,6 +10,8 @@ from websockets.exceptions import InvalidStatus
 
 from lab import pace, raw
 
+SHARED = True
+
 DAN, ALICE = "dan.code.example.test", "alice.code.example.test"
 
 # Answers with the headers that it was sent, and keeps a list of what was asked for. Nothing about it is careful.

@@ -8,6 +8,8 @@ import pytest
 from lab import env
 from lab.vsix import stub
 
+SHARED = True
+
 RECIPE = env.CHECKOUT / "images" / "workspace"
 COMPILED = "/usr/local/lib/compiled"
 

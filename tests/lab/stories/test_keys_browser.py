@@ -9,8 +9,11 @@ from lab import pace, wait
 from lab.vsix import stub
 from lab.workbench import close_welcome, in_terminal, open_palette, open_workbench, run_action, see_focus_in_file
 
+SHARED = True
+
 # Seconds of a machine of its own, in which opencode has long started.
 STARTED = 30
+FILE = "/home/coder/project/src/main.rs"
 PREPARE = r"""
 mkdir -p /home/coder/project/src /home/coder/.local/share/code-server/User
 cd /home/coder/project

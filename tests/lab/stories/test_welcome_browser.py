@@ -9,6 +9,8 @@ from lab import wait
 from lab.accessible import assert_accessible, findings
 from lab.workbench import frame_with, open_sign_in, open_workbench, run_action, see_workbench, sign_in
 
+SHARED = True
+
 TITLE = "Welcome to your workspace"
 DESK, PHONE = {"width": 1360, "height": 850}, {"width": 390, "height": 844}
 LOOKS = [
@@ -139,11 +141,14 @@ def test_the_sign_in_page_can_be_used_by_everybody(request, product, browser, sc
 
 
 def test_the_page_of_a_stopped_workspace_can_be_used_by_everybody(host, product, browser):
-    page = open_sign_in(browser, "alice")
-    assert sign_in(page, product.passwords["alice"]).status == 303
-    product.csm("stop", "alice")
-    host.wait_for("alice is stopped", lambda: product.state("alice") == "stopped")
-    page.goto(browser.url("alice"))
-    expect(page.locator("h1")).to_have_text("alice is stopped")
-    assert not findings(page)
-    browser.picture(page, "stopped")
+    page = open_sign_in(browser, "sam")
+    assert sign_in(page, product.passwords["sam"]).status == 303
+    product.csm("stop", "sam")
+    try:
+        host.wait_for("sam is stopped", lambda: product.state("sam") == "stopped")
+        page.goto(browser.url("sam"))
+        expect(page.locator("h1")).to_have_text("sam is stopped")
+        assert not findings(page)
+        browser.picture(page, "stopped")
+    finally:
+        product.csm("start", "sam")
