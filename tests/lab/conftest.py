@@ -134,6 +134,10 @@ def pytest_xdist_auto_num_workers(config):
     return min(workers.count(), len(named)) if len(named) == len(config.args) else workers.count()
 
 
+def pytest_xdist_make_scheduler(config, log):
+    return workers.Scheduling(config, log)
+
+
 def pytest_collection_modifyitems(items):
     items[:] = workers.in_order(items)
 

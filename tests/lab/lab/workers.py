@@ -2,6 +2,9 @@
 
 import fcntl
 import os
+import re
+
+from xdist.scheduler import LoadFileScheduling
 
 from . import durations, env, needs
 
@@ -17,17 +20,32 @@ def count():
     return max(1, min(round(PER_PROCESSOR * len(os.sched_getaffinity(0))), memory // MEMORY - 1))
 
 
+class Scheduling(LoadFileScheduling):
+    """A file stays with one worker; all that share a host stay with the same one."""
+
+    def _split_scope(self, nodeid):
+        file = super()._split_scope(nodeid)
+        # Only workers have the modules.
+        return "shared" if re.search("^SHARED = True$", (env.LAB / file).read_text(), re.M) else file
+
+
 def in_order(items):
-    """The same files, in the order in which they are begun: the longest first, by their latest run; those that run alone last,
-    since everybody else has to have ended by then."""
+    """The same stories, in the order in which they are begun: what takes longest first, by its latest run; files that run
+    alone last, since everybody else has to have ended by then."""
     took, files = durations.known(), {}
     for item in items:
         files.setdefault(item.nodeid.split("::")[0], []).append(item)
+    modules = {file: some[0].module for file, some in files.items()}
+
+    def expected(file):
+        emulated = needs.kind_for(getattr(modules[file], "NEEDS", set())) == "vm"
+        return took.get(file, (1000 if emulated else 0) + len(files[file]))
+
+    shared = [file for file in files if getattr(modules[file], "SHARED", False)]
+    together = sum(map(expected, shared))
 
     def rank(file):
-        module = files[file][0].module
-        emulated = needs.kind_for(getattr(module, "NEEDS", set())) == "vm"
-        return is_alone(module), -took.get(file, (1000 if emulated else 0) + len(files[file])), file
+        return is_alone(modules[file]), -(together if file in shared else expected(file)), file not in shared, file
 
     return [item for file in sorted(files, key=rank) for item in files[file]]
 
