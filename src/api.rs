@@ -284,7 +284,7 @@ pub struct Event {
     pub kind: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub workspace: Option<String>,
-    /// Why it is failed or blocked: one of the codes in docs/operations.md.
+    /// Why it is failed or blocked, or starts once more: one of the codes in docs/operations.md.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub code: Option<String>,
     /// Whose word it was, as in `intent.by`; of a refused caller the user id, of a refused sign-in the address.

@@ -21,6 +21,7 @@ pub mod model {
     pub mod podman;
     pub mod probe;
     pub mod size;
+    pub mod start;
     pub mod status;
     pub mod systemd;
     pub mod unit;

@@ -2,6 +2,7 @@
 //! Several names are worked on at once; one that fails does not hold up the others.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
@@ -16,6 +17,9 @@ use crate::cli::error::{CliError, Kind};
 use crate::cli::text::{Look, finding, printable};
 use crate::cli::{Outcome, Screen};
 use crate::model::names::WorkspaceName;
+
+/// Code of what is said of a start that takes its time.
+const SLOW: &str = "editor-slow";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
@@ -82,7 +86,7 @@ pub async fn run(
 ) -> Result<Outcome, CliError> {
     names.sort();
     names.dedup();
-    let progress = Progress::new(screen, &names);
+    let progress = Progress::new(screen, &names, seconds);
     let deadline = Instant::now() + Duration::from_secs(seconds);
     let mut running: FuturesUnordered<_> = names
         .iter()
@@ -161,7 +165,7 @@ async fn follow(
     };
     absence.is_over();
     let mut end = judged(answer, action)?;
-    progress.saw(name, end.status.state);
+    progress.saw(name, &end.status);
     let path = format!("/v1/workspaces/{name}/follow");
     while end.verdict == Verdict::Wait {
         let Ok(lines) = timeout_at(deadline, client.lines(&path, true)).await else {
@@ -175,7 +179,7 @@ async fn follow(
                     Ok(Ok(Some(answer))) => {
                         absence.is_over();
                         end = judged(answer, action)?;
-                        progress.saw(name, end.status.state);
+                        progress.saw(name, &end.status);
                         if end.verdict != Verdict::Wait {
                             return Ok(end);
                         }
@@ -250,22 +254,47 @@ fn missed(status: &WorkspaceStatus, look: Look) -> String {
 struct Progress<'a> {
     screen: &'a Screen,
     began: Instant,
+    seconds: u64,
     states: RefCell<Vec<(WorkspaceName, Option<State>)>>,
+    /// Of each slow one, what was last said.
+    slow: RefCell<BTreeMap<WorkspaceName, String>>,
     said: Cell<bool>,
 }
 
 impl<'a> Progress<'a> {
-    fn new(screen: &'a Screen, names: &[WorkspaceName]) -> Self {
+    fn new(screen: &'a Screen, names: &[WorkspaceName], seconds: u64) -> Self {
         let states = names.iter().map(|name| (name.clone(), None)).collect();
         Self {
             screen,
             began: Instant::now(),
+            seconds,
+            slow: RefCell::default(),
             states: RefCell::new(states),
             said: Cell::new(false),
         }
     }
 
-    fn saw(&self, name: &WorkspaceName, state: State) {
+    fn saw(&self, name: &WorkspaceName, status: &WorkspaceStatus) {
+        self.saw_state(name, status.state);
+        if let Some(slow) = status.findings.iter().find(|one| one.code == SLOW) {
+            self.saw_slow(name, &slow.message);
+        }
+    }
+
+    /// Whoever waits longer than usual hears why, and how long this goes on.
+    fn saw_slow(&self, name: &WorkspaceName, message: &str) {
+        let before = self.slow.borrow_mut().insert(name.clone(), message.to_owned());
+        if self.screen.json || before.as_deref() == Some(message) {
+            return;
+        }
+        self.clear();
+        let (message, seconds) = (printable(message), self.seconds);
+        self.screen
+            .note(&format!("{name}: {message}; it is waited for, {seconds} s at most\n"));
+        self.draw();
+    }
+
+    fn saw_state(&self, name: &WorkspaceName, state: State) {
         let mut states = self.states.borrow_mut();
         let Some((_, known)) = states.iter_mut().find(|(known, _)| known == name) else {
             return;

@@ -22,6 +22,7 @@ use crate::model::desired::{Desired, Machine, Workspace};
 use crate::model::layout::{ADMIN_GROUP, Places};
 use crate::model::names::WorkspaceName;
 use crate::model::plan::{Directories, Fact, HostSighting, HostStep, Running, Service, Sighting, Step};
+use crate::model::start;
 use crate::model::status::Trouble;
 use crate::model::systemd::UnitSpec;
 use crate::model::unit::{self, Live, MOUNTS, Mount, SpecHash};
@@ -33,8 +34,6 @@ const STOP: Duration = Duration::from_secs(unit::STOP_SECONDS + 10);
 const CHECK: Duration = Duration::from_secs(unit::STORAGE_CHECK_SECONDS);
 const CHECK_STOP: Duration = Duration::from_secs(3);
 const MOUNT: Duration = Duration::from_secs(30);
-/// How long the editor may take to answer after its container runs.
-const READY: Duration = Duration::from_secs(60);
 
 pub struct LiveEngine {
     pub systemd: Arc<Systemd>,
@@ -129,7 +128,7 @@ impl LiveEngine {
                 }
             }
         };
-        if editor::ready(&self.watch, &places.socket, READY, ended).await {
+        if editor::ready(&self.watch, &places.socket, start::DEADLINE, ended).await {
             return Ok(());
         }
         let still = self
@@ -138,14 +137,7 @@ impl LiveEngine {
             .await
             .is_ok_and(|rows| !rows.is_empty());
         let trouble = if still {
-            Trouble::new(
-                "editor-silent",
-                format!(
-                    "the container runs, but its editor did not answer within {} s",
-                    READY.as_secs()
-                ),
-                format!("`csm logs {name}` shows what it says; `csm restart {name}` starts it anew"),
-            )
+            start::silent(name)
         } else {
             Trouble::new(
                 "editor-exited",

@@ -111,6 +111,17 @@ impl Teller {
         }
     }
 
+    /// A try to start it was slow and came to nothing, and another one follows.
+    pub fn slow(&self, trouble: &Trouble) {
+        self.events.tell(Event::State {
+            workspace: self.name.clone(),
+            state: State::Starting,
+            by: None,
+            why: String::new(),
+            trouble: Some(trouble.clone()),
+        });
+    }
+
     /// What waits for a restart, once everything about it could be seen.
     pub fn pending(&mut self, plan: &WorkspacePlan) {
         if !plan.unknown.is_empty() {

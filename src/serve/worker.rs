@@ -23,6 +23,7 @@ use crate::serve::teller::Teller;
 use crate::serve::turns::Turns;
 
 mod panics;
+mod slow;
 mod telling;
 
 /// Longest pause between two tries.
@@ -105,9 +106,10 @@ pub struct Worker<E> {
     report: watch::Sender<Report>,
     teller: Teller,
     failures: u32,
-    /// When the running editor was started or first seen; nothing while it is stopped on purpose.
-    alive: Option<Instant>,
+    /// The running editor; nothing while it is stopped on purpose.
+    alive: Option<Alive>,
     deaths: u32,
+    slow: Option<slow::Slow>,
     /// After a failure or a death nothing is tried before then; removing things is never put off.
     pause: Option<Pause>,
     /// The newest request that the look under way has seen.
@@ -122,6 +124,25 @@ struct Pause {
     /// It was a removal that failed, so removals wait too.
     removing: bool,
     why: Trouble,
+    /// It goes on with a start that has time left: nothing has failed yet.
+    promising: bool,
+}
+
+/// An editor that runs.
+struct Alive {
+    /// When it was started or first seen.
+    born: Instant,
+    /// Whether it has ever been seen to answer.
+    answered: bool,
+}
+
+impl Alive {
+    fn now() -> Self {
+        Self {
+            born: Instant::now(),
+            answered: false,
+        }
+    }
 }
 
 impl<E: Engine> Worker<E> {
@@ -145,6 +166,7 @@ impl<E: Engine> Worker<E> {
             failures: 0,
             alive: None,
             deaths: 0,
+            slow: None,
             pause: None,
             serving: 0,
             wanted: None,
@@ -244,11 +266,14 @@ impl<E: Engine> Worker<E> {
         let code = error.trouble.code;
         tracing::warn!(workspace = %self.name, code, action, error = %Chain(&error), "{}: {}", self.name, Chain(&error));
         self.failures += 1;
+        // One that has ended is judged by the next look, once nothing of it is left.
+        let promising = matches!(step, Step::AwaitReady) && self.slow_finding().is_some();
         self.pause = Some(Pause {
             // guard: F9-tried-again
             until: Instant::now() + backoff(self.failures),
             removing: step.takes_away(),
             why: error.trouble,
+            promising,
         });
     }
 
@@ -281,9 +306,11 @@ impl<E: Engine> Worker<E> {
         if asked > self.serving {
             // Somebody has looked at it: what happened before is no reason to wait the longer.
             self.deaths = 0;
+            self.slow = None;
         }
         self.serving = asked;
         if changed {
+            self.slow = None;
             self.wanted = wanted.cloned();
         }
     }
@@ -303,23 +330,31 @@ impl<E: Engine> Worker<E> {
             () = token.cancelled() => return None,
             turn = turns.turn(step) => turn,
         };
-        let work = engine.apply(&name, step);
+        let mut work = std::pin::pin!(engine.apply(&name, step));
+        let mut slow_from = self.slow_from().filter(|_| matches!(step, Step::AwaitReady));
         let result = match step {
             // Only these may take long, and giving them up leaves nothing half done: the next look sees what there is.
-            Step::Start(_) | Step::AwaitReady => tokio::select! {
-                biased;
-                () = superseded(&self.name, &mut self.context.desired, self.wanted.as_ref(), &self.handle.asked, self.serving) => {
-                    self.context.engine.given_up(&self.name).await;
-                    return None;
+            Step::Start(_) | Step::AwaitReady => loop {
+                tokio::select! {
+                    biased;
+                    () = superseded(&self.name, &mut self.context.desired, self.wanted.as_ref(), &self.handle.asked, self.serving) => {
+                        self.context.engine.given_up(&self.name).await;
+                        return None;
+                    }
+                    () = token.cancelled() => return None,
+                    result = &mut work => break result,
+                    () = tokio::time::sleep_until(slow_from.unwrap_or(begun)), if slow_from.is_some() => {
+                        slow_from = None;
+                        self.say_slow();
+                    }
                 }
-                () = token.cancelled() => return None,
-                result = work => result,
             },
             _ => work.await,
         };
         failpoint::boundary();
         match step {
-            Step::Start(_) if result.is_ok() => self.alive = Some(Instant::now()),
+            Step::Start(_) if result.is_ok() => self.alive = Some(Alive::now()),
+            Step::AwaitReady if result.is_ok() => self.answered(),
             Step::Stop => {
                 self.alive = None;
                 if result.is_ok() {
@@ -365,12 +400,19 @@ impl<E: Engine> Worker<E> {
     fn note_death(&mut self, wanted: Option<&Workspace>, seen: &Sighting) {
         match &seen.service {
             Fact::Known(Service::Running(_)) => {
-                self.alive.get_or_insert_with(Instant::now);
+                self.alive.get_or_insert_with(Alive::now);
+                if seen.answers == Fact::Known(true) {
+                    self.answered();
+                }
             }
             Fact::Known(Service::Absent) => {
-                let Some(born) = self.alive.take().filter(|_| wanted.is_some_and(Workspace::should_run)) else {
+                let Some(alive) = self.alive.take().filter(|_| wanted.is_some_and(Workspace::should_run)) else {
                     return;
                 };
+                if self.note_slow_end(&alive) {
+                    return;
+                }
+                let born = alive.born;
                 // guard: F14-counted
                 self.deaths = if born.elapsed() > STEADY { 1 } else { self.deaths + 1 };
                 tracing::warn!(workspace = %self.name, deaths = self.deaths, "{}: the editor ended by itself", self.name);
@@ -390,6 +432,7 @@ impl<E: Engine> Worker<E> {
                         until: Instant::now() + backoff(self.deaths - 1),
                         removing: false,
                         why,
+                        promising: false,
                     });
                 }
             }

@@ -9,3 +9,4 @@ mod generations;
 mod histories;
 pub mod host;
 mod pace;
+mod slow;

@@ -35,8 +35,10 @@ impl<E: Engine> Worker<E> {
     }
 
     pub(super) fn publish(&mut self, wanted: Option<&Workspace>, seen: &Sighting, plan: &WorkspacePlan) {
-        let paused = self.pause.as_ref().map(|pause| &pause.why);
-        let state = state(wanted, &seen.service, seen, plan, paused.is_some());
+        let slow = self.slow_finding();
+        let failure = self.pause.as_ref().filter(|pause| !pause.promising);
+        let paused = failure.map(|pause| &pause.why);
+        let state = state(wanted, seen, plan, paused.is_some(), slow.is_some());
         let trouble = match state {
             Some(State::Blocked) => plan.blocked.first(),
             Some(State::Failed) => paused,
@@ -46,6 +48,7 @@ impl<E: Engine> Worker<E> {
         // What is wrong although it runs comes after what keeps it from being ready.
         let mut findings = plan.blocked.clone();
         findings.extend(paused.cloned());
+        findings.extend(slow.filter(|_| matches!(state, None | Some(State::Starting))));
         findings.extend(plan.ailing.iter().cloned());
         findings.extend(self.panic_finding());
         self.teller.pending(plan);
@@ -87,20 +90,18 @@ impl<E: Engine> Worker<E> {
     clippy::match_same_arms,
     reason = "the order of the lines is the rule, and it is read from top to bottom"
 )]
-fn state(
-    wanted: Option<&Workspace>,
-    service: &Fact<Service>,
-    seen: &Sighting,
-    plan: &WorkspacePlan,
-    failed: bool,
-) -> Option<State> {
-    let Fact::Known(service) = service else { return None };
+fn state(wanted: Option<&Workspace>, seen: &Sighting, plan: &WorkspacePlan, failed: bool, slow: bool) -> Option<State> {
+    let Fact::Known(service) = &seen.service else {
+        return None;
+    };
     let should_run = wanted.is_some_and(Workspace::should_run);
     Some(match service {
         Service::Running(running) if running.frozen => State::Suspended,
         Service::Running(_) if !should_run => State::Stopping,
         Service::Running(_) if seen.answers == Fact::Known(true) => State::Ready,
         Service::Running(_) if failed => State::Failed,
+        // What a slow try left behind is put away, and the next one follows.
+        Service::Stopping if should_run && slow => State::Starting,
         Service::Stopping => State::Stopping,
         Service::Absent if wanted.is_some_and(|workspace| !workspace.enabled) => State::Disabled,
         Service::Absent if !should_run => State::Stopped,

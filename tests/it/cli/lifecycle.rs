@@ -136,6 +136,35 @@ fn json_has_one_line_a_workspace_and_nothing_else() {
     assert_eq!(done.stdout, format!("{}\n", workspace("dan", "ready", false)));
 }
 
+/// It ended with the first try: exit code 1, while the second one was under way.
+#[test]
+fn a_slow_start_is_waited_for_and_that_is_said_once() {
+    let slow = |message: &str| {
+        let mut status = workspace("dan", "starting", false);
+        status["findings"] = json!([{ "code": "editor-slow", "message": message, "remediation": "wait" }]);
+        status
+    };
+    let admin = Admin::new(part(
+        Router::new(),
+        "dan",
+        "start",
+        workspace("dan", "starting", true),
+        vec![
+            slow("it takes long"),
+            slow("it takes long"),
+            slow("it gave up"),
+            workspace("dan", "ready", false),
+        ],
+    ));
+    let done = run(csm(&admin).args(["start", "dan"]));
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert_eq!(
+        done.stderr,
+        "dan: starting\ndan: it takes long; it is waited for, 300 s at most\n\
+         dan: it gave up; it is waited for, 300 s at most\ndan: ready\n"
+    );
+}
+
 #[test]
 fn the_deadline_is_named_and_the_daemon_goes_on() {
     let admin = Admin::new(part(

@@ -12,6 +12,7 @@ use code_server_multi::host::{Engine, EngineError};
 use code_server_multi::model::desired::{Desired, Workspace};
 use code_server_multi::model::names::WorkspaceName;
 use code_server_multi::model::plan::{Fact, HostSighting, HostStep, Sighting, Step};
+use code_server_multi::model::start;
 use code_server_multi::model::status::Trouble;
 use code_server_multi::model::systemd::UnitSpec;
 use code_server_multi::model::unit::{self, MOUNTS, Mount};
@@ -113,8 +114,9 @@ impl FakeEngine {
         }
         later(&self.world, START, move |world| {
             if begun(&lock(world).place(&own).unit) {
+                let takes = lock(world).slow.get(&own).copied().unwrap_or(READY);
                 lock(world).place(&own).unit = Unit::Running(Box::new(Editor {
-                    answers_from: Instant::now() + READY,
+                    answers_from: Instant::now() + takes,
                     ..running
                 }));
                 let mortal = lock(world).mortal.get(&own).copied();
@@ -162,17 +164,28 @@ impl FakeEngine {
     }
 
     async fn await_ready(&self, name: &WorkspaceName) -> Result<(), EngineError> {
-        let give_up = Instant::now() + DEADLINE;
+        let doing = "wait until the editor answers";
+        let failed = |trouble| EngineError {
+            trouble,
+            ..error(doing)
+        };
+        let give_up = Instant::now() + start::DEADLINE;
         loop {
             let answers_from = match &lock(&self.world).place(name).unit {
                 Unit::Running(editor) => editor.answers_from,
-                _ => return Err(error("wait until the editor answers")),
+                _ => {
+                    return Err(failed(Trouble::new(
+                        "editor-exited",
+                        "the editor ended before it answered",
+                        "look",
+                    )));
+                }
             };
             if answers_from <= Instant::now() {
                 return Ok(());
             }
             if give_up <= Instant::now() {
-                return Err(error("wait until the editor answers"));
+                return Err(failed(start::silent(name)));
             }
             sleep(Duration::from_millis(50)).await;
         }

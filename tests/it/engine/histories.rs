@@ -182,10 +182,12 @@ impl Told {
                 self.last.remove(&workspace);
             }
             if Self::STATES.contains(&event.kind.as_str()) {
+                // A start that is slow is said to be, as often as an editor gave up.
+                let slow = event.kind == "starting" && event.code.as_deref() == Some("editor-slow");
                 let wrong = matches!(event.kind.as_str(), "failed" | "blocked");
-                assert_eq!(event.code.is_some(), wrong, "{event:?}");
+                assert_eq!(event.code.is_some(), wrong || slow, "{event:?}");
                 let before = self.last.insert(workspace, event.kind.clone());
-                assert_ne!(before.as_ref(), Some(&event.kind), "told twice: {event:?}");
+                assert_eq!(before.as_ref() == Some(&event.kind), slow, "told twice, or out of turn: {event:?}");
             }
         }
     }

@@ -102,6 +102,10 @@ pub struct World {
     pub hanging: BTreeSet<WorkspaceName>,
     /// Workspaces whose editor ends so long after its start.
     pub mortal: BTreeMap<WorkspaceName, Duration>,
+    /// Workspaces whose editor takes so long to answer; every other takes [`super::READY`].
+    pub slow: BTreeMap<WorkspaceName, Duration>,
+    /// How long it takes to put away what an editor left that ended by itself.
+    pub putting_away: Duration,
     /// Whether a workspace should run, as the test said it last.
     pub wished: BTreeMap<WorkspaceName, bool>,
     /// Those that should run and may be stopped once all the same.
@@ -149,6 +153,8 @@ impl World {
             refused: BTreeSet::new(),
             hanging: BTreeSet::new(),
             mortal: BTreeMap::new(),
+            slow: BTreeMap::new(),
+            putting_away: Duration::ZERO,
             wished: BTreeMap::new(),
             excused: BTreeSet::new(),
             most_starting: 0,
@@ -239,14 +245,32 @@ pub fn kill(world: &Shared, name: &WorkspaceName, kills: u64) {
 
 /// An editor ends by itself.
 pub fn crash(world: &Shared, name: &WorkspaceName) {
-    {
+    let takes = {
         let mut world = lock(world);
+        let takes = world.putting_away;
         let place = world.place(name);
         if !matches!(place.unit, Unit::Running(_)) {
             return;
         }
-        place.unit = Unit::Absent;
-        place.leftovers = place.mounts.contains_key(&Mount::Run);
+        place.unit = Unit::Stopping;
+        takes
+    };
+    if takes.is_zero() {
+        return gone(world, name);
+    }
+    tell(world, name);
+    let own = name.clone();
+    later(world, takes, move |world| gone(world, &own));
+}
+
+fn gone(world: &Shared, name: &WorkspaceName) {
+    {
+        let mut world = lock(world);
+        let place = world.place(name);
+        if place.unit == Unit::Stopping {
+            place.unit = Unit::Absent;
+            place.leftovers = place.mounts.contains_key(&Mount::Run);
+        }
     }
     tell(world, name);
 }
