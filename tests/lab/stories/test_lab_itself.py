@@ -7,7 +7,7 @@ import time
 import pytest
 from playwright.sync_api import Error
 
-from lab import env, host as hosts, needs, pace, wait
+from lab import dice, env, host as hosts, needs, pace, wait
 from lab.browser import Browser
 from lab.client import Client
 from lab.host import Host
@@ -77,7 +77,7 @@ def test_a_process_of_a_workspace_that_is_in_no_unit_of_its_own_is_found(host, p
     ids = product.ids("dan")
     as_user = ("setpriv", "--reuid=500999", "--clear-groups", "sleep", "1000")
     with host.service("stray", *as_user) as unit:
-        host.wait_for("it is found", lambda: {int(host.show(unit, "MainPID")): f"/system.slice/{unit} sleep"} == product.strays("dan"), 10)
+        host.wait_for("it is found", lambda: {int(host.show(unit, "MainPID")): f"/system.slice/{unit} sleep"} == product.strays("dan")["dan"], 10)
         host.sh("userdel csm-dan; sed -i /^csm-dan:/d /etc/subuid /etc/subgid")
         assert product.processes(ids), "not found any more once the account is gone"
         host.run("systemd-run", "--quiet", "--collect", "--unit=csm-dan--lab-1", *as_user)
@@ -154,6 +154,20 @@ def test_a_clock_goes_slower_beside_others_and_never_faster():
         for one in others:
             one.kill()
             one.wait()
+
+
+def test_it_is_drawn_until_enough_were_met():
+    """Others each time, unless the seed is the same; and all in their order."""
+    draw, drawn = dice.Draw(dice.of("story"), range(20), "3"), []
+    while (one := draw.next()) is not None:
+        drawn.append(one)
+        draw.met += len(drawn) % 2 == 0
+    assert len(set(drawn)) == len(drawn) == 6
+    assert dice.of("story").random() == dice.of("story").random() != dice.of("another").random()
+    everything = dice.Draw(dice.of("story"), "abc", "all")
+    assert [everything.next() for _ in range(4)] == ["a", "b", "c", None]
+    none_is_met = dice.Draw(dice.of("story"), "abc", "2")
+    assert sorted(none_is_met.next() for _ in range(3)) == ["a", "b", "c"] and none_is_met.next() is None
 
 
 def test_what_a_worker_left_is_told_by_its_name(monkeypatch):
