@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 # Where markers can be: what the product is built from. Images are not built anew for a guard.
-PLACES = ("src", "nix")
+SOURCES = ("src", "nix")
 MARKER = re.compile(r"^[ \t]*(?://|#) guard: (.+)\n", re.MULTILINE)
 
 
@@ -93,7 +93,7 @@ def _cut(part):
 def markers(tree):
     """{id: (file, where what is marked begins)}."""
     found = {}
-    for file in sorted(file for place in PLACES for file in (tree / place).rglob("*") if file.is_file()):
+    for file in sorted(file for place in SOURCES for file in (tree / place).rglob("*") if file.is_file()):
         text = file.read_bytes().decode(errors="replace")
         for marker in MARKER.finditer(text):
             for one in marker[1].split():
