@@ -252,7 +252,7 @@ def test_a_bad_file_at_the_start(host, product):
     before = product.main_pids()
     host.put(CONFIG, BAD)
     host.sh("journalctl --sync")
-    until_now = host.sh("journalctl --lines=0 --show-cursor").removeprefix("-- cursor: ")
+    until_now = host.sh("journalctl --lines=0 --show-cursor").split("cursor: ")[1]
     host.run("systemctl", "restart", DAEMON, check=False)
     host.wait_for("it says why", lambda: "workspaces.dan.port" in host.journal(DAEMON, f"--after-cursor={until_now}"), 20)
     assert product.main_pids() == before

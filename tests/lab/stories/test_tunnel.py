@@ -59,8 +59,8 @@ def test_the_password_opens_it(ask, product):
 
 def test_its_websocket_opens_from_its_own_origin_alone(host, ask):
     own = f"Origin: http://127.0.0.1:{PORT}"
-    # curl stays on the open websocket, so its answer is read while it does.
-    curl = host.start(*ASK, "--no-buffer", *UPGRADE, "--header", own, f"http://127.0.0.1:{PORT}{SOCKET}", text=True)
+    # curl stays on the open websocket, so its answer is read while it does; in a pipe it would keep that to itself.
+    curl = host.start("stdbuf", "--output=L", *ASK, *UPGRADE, "--header", own, f"http://127.0.0.1:{PORT}{SOCKET}", text=True)
     with Lines(curl) as answer:
         assert answer.next().split()[1] == "101", answer.seen
     status, answer = ask(SOCKET, *UPGRADE, "--header", "Origin: http://127.0.0.1:18082")
