@@ -54,16 +54,15 @@ def close_welcome(page):
 
 def run_action(page, title):
     """Through the command palette, as people do."""
-    open_palette(page, title)
-    page.keyboard.press("Enter")
+    open_palette(page, title).click()
     expect(page.locator(".quick-input-widget")).to_be_hidden()
 
 
 def open_palette(page, title, asked=None):
-    """The command palette, with this as what Enter takes."""
+    """The command palette; gives the row of this command."""
     field = page.locator(".quick-input-widget input[type=text]")
-    # What Enter takes: a row may be there that the filter is just about to move.
-    row = page.locator(".quick-input-list .monaco-list-row.focused", has_text=title)
+    # Not just what Enter takes: that may be another one whose title has the same words. Keys of the command come after a comma.
+    row = page.locator(", ".join(f'.quick-input-list .monaco-list-row[aria-label{which}"]' for which in (f'="{title}', f'^="{title}, ')))
 
     def opened():
         """It lists what the editor can do at the moment it is opened, so it is opened again while the language of a new
@@ -79,6 +78,7 @@ def open_palette(page, title, asked=None):
             return False
 
     wait.until(f"the command palette has {title}", opened, 60)
+    return row
 
 
 def see_focus_in_file(page):
