@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from lab import browser as browsers, dice, durations, env, host as hosts, layer, needs, pace, wait, workers
+from lab import browser as browsers, dice, durations, env, host as hosts, layer, needs, pace, snapshot, wait, workers
 from lab.browser import Browser
 from lab.client import Client
 from lab.pki import Pki
@@ -45,8 +45,8 @@ def host(request):
     name, store, installed = _story(module).removeprefix("test_"), None, None
     if getattr(module, "PRODUCT", True):
         store = env.product("STORE")
-        # A `vm` is installed as it always was.
-        installed = layer.place() if kind == "ns" and getattr(module, "INSTALLED", True) else None
+        if getattr(module, "INSTALLED", True):
+            installed = layer.place() if kind == "ns" else snapshot.place()
     with hosts.Host(name, kind, store, installed) as host:
         request.config.stash[_open].append(host)
         yield host

@@ -21,7 +21,7 @@ def CONFIGURE(product):
     # Everything is slow here; and which editor it is, is of no account.
     for name in ("alice", "sam"):
         del product.config["workspaces"][name]
-    stand_in.make(product.host)
+    stand_in.put(product.host)
     product.config["image"] = {"name": stand_in.NAME, "archive": stand_in.ARCHIVE}
     product.passwords["dan"] = PASSWORD
     product.host.put("/etc/lab/secrets/key", KEY + "\n", 0o600)

@@ -1,6 +1,6 @@
 """What takes a machine of its own: the kernel ends the editor, or what watches over its container, for want of memory (F14),
-and the power fails right after something was answered (F17). A child that is ended, and a proper reboot, are in
-stories/test_limits_vm.py."""
+and the power fails right after something was answered (F17). A child that is ended is in stories/test_limits_vm.py,
+a proper reboot in stories/test_reboot_vm.py."""
 
 import contextlib
 import json

@@ -33,7 +33,8 @@ def _text(output):
 
 
 class Host:
-    """One host. `store` is a filled image store that it gets at boot, `layer` (`ns` only) the installed product."""
+    """One host. `store` is a filled image store that it gets at boot, `layer` the installed product: for `ns` as it was before
+    its first start (layer.py), for `vm` with everything running (snapshot.py)."""
 
     def __init__(self, name, kind="ns", store=None, layer=None):
         self.kind = kind
@@ -51,8 +52,11 @@ class Host:
         self.down()
 
     def up(self):
+        self._up("up")
+
+    def _up(self, verb):
         try:
-            self._drive("up", self.name, *filter(None, (self.store, self.layer)), timeout=300)
+            self._drive(verb, self.name, *filter(None, (self.store, self.layer)), timeout=300)
         except BaseException:
             self.down()
             raise

@@ -38,7 +38,7 @@ OF_THE_HOST = (
 def place():
     """The layer of this checkout and this binary, which is made if need be."""
     layer = env.CACHE / f"layer-{_hash()}"
-    with _alone(layer):
+    with alone(layer):
         if layer.exists() and not intact(layer):
             shutil.rmtree(layer)
         if not layer.exists():
@@ -62,19 +62,23 @@ def changed():
 
 
 def _hash():
-    """Of everything that it is made of."""
     tree = subprocess.run([env.LAB / "bin" / "tree"], check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    made = hashlib.sha256(repr((tree.stdout, PEOPLE, LAID_DOWN, blocks())).encode())
+    return hash_of(tree.stdout, "bin/ns")
+
+
+def hash_of(below, *makers):
+    """Of everything that an installed product is made of: a text that says what is below it, and the lab's own files."""
+    made = hashlib.sha256(repr((below, PEOPLE, LAID_DOWN, blocks())).encode())
     for path, file in sources().items():
         content = file[0] if isinstance(file, tuple) else file
         made.update(path.encode() + hashlib.sha256(content.read_bytes()).digest())
-    for name in ("images-account", "bin/ns", "lab/layer.py", "lab/product.py"):
+    for name in ("images-account", "lab/layer.py", "lab/product.py", *makers):
         made.update((env.LAB / name).read_bytes())
     return made.hexdigest()[:12]
 
 
 @contextlib.contextmanager
-def _alone(layer):
+def alone(layer):
     """As `once` in bin/common.sh: whoever comes second finds it made."""
     layer.parent.mkdir(parents=True, exist_ok=True)
     with open(f"{layer}.lock", "w") as lock:

@@ -3,7 +3,7 @@ daemon from an archive. All it has is a shell and a `code-server` on its PATH.""
 
 import pytest
 
-from lab.stand_in import ARCHIVE, NAME, make
+from lab.stand_in import ARCHIVE, NAME, put
 
 
 def CONFIGURE(product):
@@ -12,7 +12,7 @@ def CONFIGURE(product):
 
 @pytest.fixture(scope="module")
 def other(host, product):
-    make(host)
+    put(host)
     host.put("/etc/lab/key", "k3y $(id) `id` \"'\\\n", 0o600)
     product.config["image"] = {"name": NAME, "archive": ARCHIVE}
     product.config["workspaces"]["dan"] |= {

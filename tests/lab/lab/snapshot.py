@@ -1,0 +1,74 @@
+"""What a `vm` was when the product had been installed in it, the long way, and all workspaces were ready: made once, and the
+machine of each story file goes on from there in seconds. What a state is, bin/vm says.
+
+A state is named after a hash of all that it is made of."""
+
+import functools
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from . import env, layer
+from .host import Host
+from .pki import Pki
+from .product import Product
+
+# A state takes a gigabyte, and tests/guards/run makes one for each guard that a `vm` has a story for.
+KEPT = 4
+AN_HOUR = 3600
+
+
+@functools.cache
+def place():
+    """The state of this checkout, this binary and this image store, which is made if need be."""
+    store = env.product("STORE")
+    differ = subprocess.run([env.LAB / "bin" / "vm", "id", store], check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    state = env.CACHE / f"vm-installed-{layer.hash_of(differ.stdout, 'lab/host.py', 'lab/snapshot.py')}"
+    with layer.alone(state):
+        if not state.exists():
+            _make(state, store)
+            _remove_old()
+        os.utime(state)
+    return state
+
+
+class _Master(Host):
+    """One that can be saved, which ends it."""
+
+    def up(self):
+        self._up("make")
+
+    def save(self, place):
+        self._drive("save", self.name, place, timeout=300)
+
+
+def _make(state, store):
+    new = Path(f"{state}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    with _Master("snapshot", "vm", store) as host, tempfile.TemporaryDirectory() as scratch:
+        product = Product(host, Pki(Path(scratch)))
+        # One editor after the other: code-server gives up when its own second process is not there within seconds, and three
+        # that start at once on an emulated processor keep each other from it.
+        later = [product.config["workspaces"].popitem()[0] for _ in product.people[1:]]
+        product.install()
+        product.wait_ready(deadline=300)
+        for name in reversed(later):
+            product.add(name)
+            product.wait_ready(name, deadline=300)
+        product.wait_settled(60)
+        host.save(new)
+    subprocess.run(["sync", "--file-system", new], check=True)
+    new.rename(state)
+
+
+def _remove_old():
+    """Machines that are up keep theirs by links of their own."""
+    states = [one for one in env.CACHE.glob("vm-*") if one.is_dir() and one.suffix != ".new"]
+    for kind in ("booted", "installed"):
+        of_kind = [one for one in states if one.name.startswith(f"vm-{kind}-")]
+        for one in sorted(of_kind, key=lambda one: one.stat().st_mtime)[:-KEPT]:
+            if time.time() - one.stat().st_mtime > AN_HOUR:
+                shutil.rmtree(one, ignore_errors=True)
