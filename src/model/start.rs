@@ -18,6 +18,7 @@ pub const SLOW: Duration = Duration::from_secs(8);
 pub const DEADLINE: Duration = Duration::from_secs(180);
 
 /// Whether an editor that ended by itself did so because it was slow; `answered`: whether it had ever answered.
+// guard: F30-slow
 pub fn was_slow(answered: bool, lived: Duration) -> bool {
     !answered && lived >= SLOW
 }

@@ -71,6 +71,7 @@ impl<E: Engine> Worker<E> {
             until: Instant::now() + pause,
             removing: false,
             why,
+            // guard: F30-still-starting
             promising,
         });
         true
