@@ -28,6 +28,10 @@ class Durations:
 
     def pytest_runtest_logreport(self, report):
         file = report.nodeid.split("::")[0]
+        if report.failed:
+            # To be read while the others go on.
+            with (env.artifacts() / "failures.txt").open("a") as log:
+                log.write(f"=== {report.nodeid} ({report.when}, on {getattr(report, 'node', None)})\n{report.longreprtext}\n\n")
         self.files[file] = self.files.get(file, 0) + report.duration
         self.paced[file] = self.paced.get(file, 0) + report.paced
         self.stories[report.nodeid] = self.stories.get(report.nodeid, 0) + report.duration
