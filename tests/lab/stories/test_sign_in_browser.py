@@ -36,10 +36,6 @@ http.server.ThreadingHTTPServer(("127.0.0.1", 3000), Answer).serve_forever()
 """
 
 
-def CONFIGURE(product):
-    product.only("dan", "alice")
-
-
 @pytest.fixture(scope="module")
 def editor(product, browser):
     """dan's window, signed in."""

@@ -21,10 +21,6 @@ LOOKS = [
 ]
 
 
-def CONFIGURE(product):
-    product.only("dan", "alice")
-
-
 def welcome(page):
     return wait.until("the welcome page", lambda: frame_with(page, "h1", TITLE), 60)
 
