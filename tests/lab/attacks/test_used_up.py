@@ -1,5 +1,6 @@
 """What one workspace takes of what all share on the network: ports, connections that a firewall remembers, descriptors. Row
-A21; watches are in test_watches.py, the journal in test_inside.py, processes and memory in stories/test_limits_vm.py."""
+A21; watches are in test_watches.py, the journal in test_inside.py, processes and memory in stories/test_fork_bomb_vm.py and
+test_limits_vm.py."""
 
 import json
 

@@ -1,5 +1,5 @@
 """A workspace that takes whatever it can get of descriptors and of the disk: F15. Its neighbours are served as before, and
-the admin ends it at once. A fork bomb, and memory, are in stories/test_limits_vm.py."""
+the admin ends it at once. A fork bomb is in stories/test_fork_bomb_vm.py, memory in test_limits_vm.py."""
 
 import contextlib
 

@@ -1,5 +1,5 @@
 """What can happen to sam's container, its storage, its account and its programs: F11 to F14, F18, F22, F30 and F33. OOM
-and fork bombs (F14, F15) are in stories/test_limits_vm.py, a reboot (F17) is in stories/test_reboot_vm.py."""
+(F14), fork bombs (F15) and a reboot (F17) are in stories/test_limits_vm.py, test_fork_bomb_vm.py and test_reboot_vm.py."""
 
 import json
 import re

@@ -2,7 +2,6 @@
 
 import json
 
-from lab import latency, pace
 from lab.product import DAEMON
 
 NEEDS = {"memory", "cpu", "pids"}
@@ -142,30 +141,3 @@ def test_top_shows_what_the_kernel_counts(host, product):
 
 def usage(product, name):
     return json.loads(product.csm("top", name, "--json").stdout)["workspaces"][0]
-
-
-def test_a_fork_bomb_is_its_owners_own_trouble(host, product):
-    before = product.main_pids("dan")
-    alone = latency.of_health(product, "dan", 100)
-    bomb = host.start(*product.inside_argv("sam", "bash", "-c", "bomb() { bomb | bomb & }; while :; do bomb; done"))
-    try:
-        host.wait_for("the bomb is at its limit", lambda: events(product, "sam", "pids.events", "max") > 50, 90)
-        # Below a quarter of a second nobody notices, and an emulated processor jumps that far.
-        latency.assert_unnoticed("a neighbour's /healthz", alone, latency.of_health(product, "dan", 100), 0.25)
-        # Other people's: nothing of the kind.
-        assert events(product, "dan", "pids.events", "max") == 0
-
-        begun = pace.clock()
-        product.csm("stop", "sam")
-        stopped = pace.clock() - begun
-        assert not product.processes(product.ids("sam"))
-        print(f"csm stop beside it took {stopped:.1f} s")
-    finally:
-        bomb.kill()
-        bomb.wait()
-        # It waits longer (300 s) than a start may take, however slow the machine is by now.
-        started = product.csm("start", "sam", check=False, timeout=330)
-    assert stopped < 5
-    assert product.main_pids("dan") == before
-    assert started.returncode == 0, started.stderr
-    assert product.state("sam") == "ready"
