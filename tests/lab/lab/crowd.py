@@ -94,6 +94,7 @@ class _Window:
     async def close(self):
         for work in self._work:
             work.cancel()
+        await asyncio.gather(*self._work, return_exceptions=True)
         if self._socket:
             self._socket.transport.abort()
 
