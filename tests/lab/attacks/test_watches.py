@@ -1,4 +1,4 @@
-"""What one workspace takes of what is counted for a user id. Row A21; without any watch left for root: test_kernel_vm.py."""
+"""What one workspace takes of what is counted for a user id. Row A21; without any watch left for root: test_watches_vm.py."""
 
 from lab import pace
 from lab.meanwhile import exit_code
