@@ -187,7 +187,11 @@ impl Told {
                 let wrong = matches!(event.kind.as_str(), "failed" | "blocked");
                 assert_eq!(event.code.is_some(), wrong || slow, "{event:?}");
                 let before = self.last.insert(workspace, event.kind.clone());
-                assert_eq!(before.as_ref() == Some(&event.kind), slow, "told twice, or out of turn: {event:?}");
+                assert_eq!(
+                    before.as_ref() == Some(&event.kind),
+                    slow,
+                    "told twice, or out of turn: {event:?}"
+                );
             }
         }
     }
