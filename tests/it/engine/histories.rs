@@ -1,6 +1,6 @@
-//! Thousands of histories: requests, configurations, crashes, faults and killed daemons in any order. Each begins from a
-//! fixed seed; one that fails is made as short as it gets before it is shown, and kept in `histories.seeds`, from which it
-//! is played first the next time.
+//! Hundreds of histories, and thousands in tests/long: requests, configurations, crashes, faults and killed daemons in any
+//! order. Each begins from a fixed seed; one that fails is made as short as it gets before it is shown, and kept in
+//! `histories.seeds`, from which it is played first the next time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -213,7 +213,7 @@ fn histories(own: u64) {
     needs_root();
     // CSM_HISTORIES=20000 CSM_SEED=7 for a longer or another run.
     let number = |key: &str, default: u64| std::env::var(key).map_or(default, |text| text.parse().unwrap());
-    let (histories, seed) = (number("CSM_HISTORIES", 1000), number("CSM_SEED", own));
+    let (histories, seed) = (number("CSM_HISTORIES", 250), number("CSM_SEED", own));
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let cases = Cases {
