@@ -86,7 +86,7 @@ pub async fn run(
 ) -> Result<Outcome, CliError> {
     names.sort();
     names.dedup();
-    let progress = Progress::new(screen, &names, seconds);
+    let progress = Progress::new(screen, action, &names, seconds);
     let deadline = Instant::now() + Duration::from_secs(seconds);
     let mut running: FuturesUnordered<_> = names
         .iter()
@@ -253,6 +253,7 @@ fn missed(status: &WorkspaceStatus, look: Look) -> String {
 /// What is going on meanwhile: one line rewritten on a terminal, else one line a state.
 struct Progress<'a> {
     screen: &'a Screen,
+    action: Action,
     began: Instant,
     seconds: u64,
     states: RefCell<Vec<(WorkspaceName, Option<State>)>>,
@@ -262,10 +263,11 @@ struct Progress<'a> {
 }
 
 impl<'a> Progress<'a> {
-    fn new(screen: &'a Screen, names: &[WorkspaceName], seconds: u64) -> Self {
+    fn new(screen: &'a Screen, action: Action, names: &[WorkspaceName], seconds: u64) -> Self {
         let states = names.iter().map(|name| (name.clone(), None)).collect();
         Self {
             screen,
+            action,
             began: Instant::now(),
             seconds,
             slow: RefCell::default(),
@@ -276,7 +278,9 @@ impl<'a> Progress<'a> {
 
     fn saw(&self, name: &WorkspaceName, status: &WorkspaceStatus) {
         self.saw_state(name, status.state);
-        if let Some(slow) = status.findings.iter().find(|one| one.code == SLOW) {
+        // Whoever stops it waits for no start.
+        let slow = status.findings.iter().find(|one| one.code == SLOW);
+        if let Some(slow) = slow.filter(|_| self.action != Action::Stop) {
             self.saw_slow(name, &slow.message);
         }
     }

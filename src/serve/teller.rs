@@ -112,7 +112,9 @@ impl Teller {
     }
 
     /// A try to start it was slow and came to nothing, and another one follows.
-    pub fn slow(&self, trouble: &Trouble) {
+    pub fn slow(&mut self, trouble: &Trouble) {
+        // A new daemon that found it starting has not told that yet; with this it has.
+        (self.seen, self.told, self.missing) = (Some(State::Starting), Some(State::Starting), false);
         self.events.tell(Event::State {
             workspace: self.name.clone(),
             state: State::Starting,

@@ -1,6 +1,7 @@
 //! One workspace's worker: look, plan, take the steps, until there are none; then wait for a reason to look again.
 //! It is told that something may have changed, never what: the same look serves every reason.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -116,6 +117,8 @@ pub struct Worker<E> {
     serving: u64,
     /// What was wanted at the last look; a change of it ends a pause.
     wanted: Option<Workspace>,
+    /// The host's addresses at the last look, which a workspace may not reach.
+    addresses: Vec<IpAddr>,
     panics: u32,
 }
 
@@ -134,6 +137,8 @@ struct Alive {
     born: Instant,
     /// Whether it has ever been seen to answer.
     answered: bool,
+    /// When it was first seen to have ended: what is left of it may take long to put away.
+    ended: Option<Instant>,
 }
 
 impl Alive {
@@ -141,7 +146,12 @@ impl Alive {
         Self {
             born: Instant::now(),
             answered: false,
+            ended: None,
         }
+    }
+
+    fn lived(&self) -> Duration {
+        self.ended.unwrap_or_else(Instant::now) - self.born
     }
 }
 
@@ -170,6 +180,7 @@ impl<E: Engine> Worker<E> {
             pause: None,
             serving: 0,
             wanted: None,
+            addresses: Vec::new(),
             panics: 0,
         };
         (worker, handle)
@@ -213,6 +224,7 @@ impl<E: Engine> Worker<E> {
             let image = self.context.image.borrow().clone();
             // The machine as it is by now; with its next change everybody looks again.
             let now = self.context.desired.borrow().clone();
+            self.addresses.clone_from(&now.machine.own_addresses);
             let mut plan = plan::workspace(wanted, &seen, &image, &now.machine);
             self.restart_if_asked(&mut plan, &seen);
             self.note_death(wanted, &seen);
@@ -266,6 +278,9 @@ impl<E: Engine> Worker<E> {
         let code = error.trouble.code;
         tracing::warn!(workspace = %self.name, code, action, error = %Chain(&error), "{}: {}", self.name, Chain(&error));
         self.failures += 1;
+        if let (Step::AwaitReady, "editor-exited", Some(alive)) = (step, code, &mut self.alive) {
+            alive.ended.get_or_insert_with(Instant::now);
+        }
         // One that has ended is judged by the next look, once nothing of it is left.
         let promising = matches!(step, Step::AwaitReady) && self.slow_finding().is_some();
         self.pause = Some(Pause {
@@ -326,7 +341,7 @@ impl<E: Engine> Worker<E> {
         // Biased: what is no longer wanted is not even begun.
         let _turn = tokio::select! {
             biased;
-            () = superseded(&self.name, &mut self.context.desired, self.wanted.as_ref(), &self.handle.asked, self.serving) => return None,
+            () = superseded(&self.name, &mut self.context.desired, self.wanted.as_ref(), &self.addresses, &self.handle.asked, self.serving) => return None,
             () = token.cancelled() => return None,
             turn = turns.turn(step) => turn,
         };
@@ -337,7 +352,7 @@ impl<E: Engine> Worker<E> {
             Step::Start(_) | Step::AwaitReady => loop {
                 tokio::select! {
                     biased;
-                    () = superseded(&self.name, &mut self.context.desired, self.wanted.as_ref(), &self.handle.asked, self.serving) => {
+                    () = superseded(&self.name, &mut self.context.desired, self.wanted.as_ref(), &self.addresses, &self.handle.asked, self.serving) => {
                         self.context.engine.given_up(&self.name).await;
                         return None;
                     }
@@ -436,21 +451,31 @@ impl<E: Engine> Worker<E> {
                     });
                 }
             }
+            Fact::Known(Service::Stopping) => {
+                if let Some(alive) = &mut self.alive {
+                    alive.ended.get_or_insert_with(Instant::now);
+                }
+            }
             _ => {}
         }
     }
 }
 
-/// Waits until something else is wanted than at the look under way, or was asked for after it.
+/// Waits until something else is wanted than at the look under way, or was asked for after it. Or the host has got an address
+/// that is to be denied: an editor that never answers would otherwise have it for as long as it is waited for.
 async fn superseded(
     name: &WorkspaceName,
     desired: &mut watch::Receiver<Arc<Desired>>,
     wanted: Option<&Workspace>,
+    addresses: &[IpAddr],
     asked: &AtomicU64,
     serving: u64,
 ) {
     while desired.changed().await.is_ok() {
-        if asked.load(Ordering::SeqCst) > serving || desired.borrow_and_update().workspaces.get(name) != wanted {
+        let newest = desired.borrow_and_update();
+        let other = newest.workspaces.get(name) != wanted || newest.machine.own_addresses != addresses;
+        drop(newest);
+        if other || asked.load(Ordering::SeqCst) > serving {
             return;
         }
     }

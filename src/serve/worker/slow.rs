@@ -19,12 +19,12 @@ impl<E: Engine> Worker<E> {
     /// What there is to say of a start that is slow and has time left; nothing of every other.
     pub(super) fn slow_finding(&self) -> Option<Trouble> {
         let under_way = self.alive.as_ref().filter(|alive| !alive.answered);
-        let since = match (&self.slow, under_way) {
-            (Some(slow), _) => slow.since,
-            (None, Some(alive)) => alive.born,
+        let lasted = match (&self.slow, under_way) {
+            (Some(slow), _) => slow.since.elapsed(),
+            (None, Some(alive)) => alive.lived(),
             (None, None) => return None,
         };
-        start::slow(&self.name, since.elapsed(), self.slow.map_or(0, |slow| slow.ended))
+        start::slow(&self.name, lasted, self.slow.map_or(0, |slow| slow.ended))
     }
 
     /// When the start under way becomes a slow one.
@@ -43,7 +43,7 @@ impl<E: Engine> Worker<E> {
 
     /// An editor ended by itself: whether that was a slow start, which is then begun again after a pause.
     pub(super) fn note_slow_end(&mut self, alive: &Alive) -> bool {
-        if !start::was_slow(alive.answered, alive.born.elapsed()) {
+        if !start::was_slow(alive.answered, alive.lived()) {
             self.slow = None;
             if let Some(pause) = &mut self.pause {
                 pause.promising = false;
@@ -62,7 +62,7 @@ impl<E: Engine> Worker<E> {
             Some(why) => (true, why),
             None => (false, start::too_slow(&self.name, since.elapsed(), ended)),
         };
-        let took = alive.born.elapsed().as_secs();
+        let took = alive.lived().as_secs();
         tracing::warn!(workspace = %self.name, code = why.code, took, "{}: {} ({took} s)", self.name, why.message);
         if promising {
             self.teller.slow(&why);

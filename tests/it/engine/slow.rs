@@ -153,6 +153,17 @@ async fn an_editor_that_ends_at_once_is_broken_and_not_slow() {
     assert_eq!(daemon.report("dan").findings[0].code, "editor-exited");
 }
 
+/// Nor when what it left takes longer to put away than a slow start would last.
+#[tokio::test(start_paused = true)]
+async fn an_editor_that_is_long_put_away_was_not_slow_to_start() {
+    let host = slow_host(LONG, Some(Duration::from_secs(1)));
+    host.world().putting_away = Duration::from_secs(15);
+    let daemon = host.daemon(config(DAN));
+    let (states, findings) = seen_until(&daemon, Instant::now() + Duration::from_secs(60)).await;
+    assert!(states.contains(&State::Failed), "{states:?}");
+    assert!(findings.iter().all(|one| !one.contains("editor-slow")), "{findings:#?}");
+}
+
 /// What is broken shows itself at the next try too.
 #[tokio::test(start_paused = true)]
 async fn an_editor_that_ends_at_once_after_a_slow_try_has_failed() {
