@@ -4,6 +4,7 @@ A story file may set NEEDS (see lab/needs.py), PRODUCT (False: a bare host witho
 itself), SHARED (True: it changes nothing, and shares a host with others; see lab/shared.py) and ALONE (True: nothing else is
 played meanwhile, see lab/workers.py). A file is played by one worker."""
 
+import contextlib
 import os
 import re
 import subprocess
@@ -42,15 +43,20 @@ def host(request):
         assert not {"NEEDS", "CONFIGURE"} & vars(module).keys(), "a host that is shared is like all others"
         yield from _lent(request, request.getfixturevalue("shared"))
         return
-    name, store, installed = _story(module).removeprefix("test_"), None, None
+    name, store = _story(module).removeprefix("test_"), None
     if getattr(module, "PRODUCT", True):
         store = env.product("STORE")
-        if getattr(module, "INSTALLED", True):
-            installed = layer.place() if kind == "ns" else snapshot.place()
-    with hosts.Host(name, kind, store, installed) as host:
+    with hosts.Host(name, kind, store, _installed(module)) as host:
         request.config.stash[_open].append(host)
         yield host
         request.config.stash[_open].remove(host)
+
+
+def _installed(module):
+    """What the hosts of a file begin with, made if need be; nothing of those that install the product themselves, or have none."""
+    if not getattr(module, "PRODUCT", True) or not getattr(module, "INSTALLED", True):
+        return None
+    return layer.place() if needs.kind_for(getattr(module, "NEEDS", set())) == "ns" else snapshot.place()
 
 
 @pytest.fixture(scope="session")
@@ -121,6 +127,8 @@ def pytest_configure(config):
     # What workers keep goes into one directory.
     os.environ["CSM_ARTIFACTS"] = str(env.artifacts())
     config.pluginmanager.register(durations.Durations())
+    if os.environ.get("CSM_LAB_STORE"):
+        os.environ[workers.MADE] = "yes" if snapshot.exists() else ""
     hosts.of_runs_that_died()
 
 
@@ -145,6 +153,10 @@ def pytest_collection_modifyitems(items):
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item, nextitem):
     _turn.take(item.module)
+    # Made once for all, which may take minutes or wait for another worker: no story's time either. What fails here fails again
+    # in the story, which tells it.
+    with contextlib.suppress(Exception):
+        _installed(item.module)
     item.stash[_phase] = pace.clock()
     try:
         return (yield)

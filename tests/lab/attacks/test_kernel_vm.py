@@ -6,7 +6,6 @@ from lab import stand_in
 from lab.product import DAEMON, GATEWAY
 
 NEEDS = {"memory"}
-pytestmark = pytest.mark.timeout(900)
 
 PASSWORD = "canary-password-Sw3PpE71"
 KEY = "canary-key-Sw8ApK20"

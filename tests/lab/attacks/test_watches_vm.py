@@ -2,13 +2,10 @@
 
 import json
 
-import pytest
-
 from lab import pace, stand_in
 from lab.product import DAEMON
 
 NEEDS = {"memory"}
-pytestmark = pytest.mark.timeout(900)
 
 
 def CONFIGURE(product):

@@ -32,8 +32,9 @@ class Durations:
             # To be read while the others go on.
             with (env.artifacts() / "failures.txt").open("a") as log:
                 log.write(f"=== {report.nodeid} ({report.when}, on {getattr(report, 'node', None)})\n{report.longreprtext}\n\n")
+        # xdist's own report of a worker that died has no pace.
         self.files[file] = self.files.get(file, 0) + report.duration
-        self.paced[file] = self.paced.get(file, 0) + report.paced
+        self.paced[file] = self.paced.get(file, 0) + getattr(report, "paced", report.duration)
         self.stories[report.nodeid] = self.stories.get(report.nodeid, 0) + report.duration
 
     def pytest_sessionfinish(self):

@@ -90,6 +90,15 @@ class Shared:
             self.product.host.collect(directory)
 
     def lend(self):
+        try:
+            return self._lend()
+        except BaseException:
+            # Whoever comes next gets another one.
+            self.collect(env.artifacts() / "shared-unusable")
+            self.__exit__()
+            raise
+
+    def _lend(self):
         if not self.product:
             host = Host("shared", store=env.product("STORE"), layer=layer.place())
             host.up()
@@ -108,8 +117,8 @@ class Shared:
     def take_back(self, borrower):
         try:
             found = self._changed()
-        except AssertionError as error:
-            found = [str(error)]
+        except Exception as error:
+            found = [repr(error)]
         if found:
             self.collect(env.artifacts() / f"{borrower}-left")
             self.__exit__()

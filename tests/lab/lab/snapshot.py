@@ -24,15 +24,24 @@ AN_HOUR = 3600
 @functools.cache
 def place():
     """The state of this checkout, this binary and this image store, which is made if need be."""
-    store = env.product("STORE")
-    differ = subprocess.run([env.LAB / "bin" / "vm", "id", store], check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    state = env.CACHE / f"vm-installed-{layer.hash_of(differ.stdout, 'lab/host.py', 'lab/snapshot.py')}"
+    state = _path()
     with layer.alone(state):
         if not state.exists():
-            _make(state, store)
+            _make(state, env.product("STORE"))
             _remove_old()
         os.utime(state)
     return state
+
+
+def exists():
+    """Whether it is made already. On a machine without QEMU it is not, and none is installed to ask."""
+    return bool(shutil.which("qemu-system-x86_64")) and _path().exists()
+
+
+def _path():
+    asked = [env.LAB / "bin" / "vm", "id", env.product("STORE")]
+    differ = subprocess.run(asked, check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    return env.CACHE / f"vm-installed-{layer.hash_of(differ.stdout, 'lab/host.py', 'lab/snapshot.py')}"
 
 
 class _Master(Host):
