@@ -35,7 +35,7 @@ class Place:
             for script in Path(__file__).parent.glob("inside*.py"):
                 self.host.put(f"{INSIDE}/{script.name}", script)
             self.product.install()
-            self.product.wait_ready(deadline=60 if self.host.kind == "ns" else 300)
+            self.product.wait_ready(deadline=75)
         except BaseException:
             self.host.collect(env.artifacts() / "bench")
             self.host.down()

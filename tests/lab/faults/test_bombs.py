@@ -28,7 +28,7 @@ while True:
 
 def CONFIGURE(product):
     plant_canary(product)
-    product.leave_out("alice")
+    product.only("dan", "sam")
     product.host.sh('mkdir -p "$1"; mount -t tmpfs -o size=256m,mode=700 lab-small "$1"', HOMES)
 
 

@@ -27,7 +27,7 @@ exec systemd-run --quiet --wait --pipe --collect --unit=csm-sam--lab-1 --propert
 
 def CONFIGURE(product):
     plant_canary(product)
-    product.leave_out("alice")
+    product.only("dan", "sam")
 
 
 def podman(host, *argv, **options):

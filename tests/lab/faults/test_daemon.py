@@ -25,7 +25,7 @@ QUIET = 0.2
 
 def CONFIGURE(product):
     plant_canary(product)
-    product.leave_out("alice")
+    product.only("dan", "sam")
 
 
 def test_f32_a_second_daemon(host, product, invariants):

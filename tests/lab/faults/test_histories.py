@@ -18,7 +18,7 @@ ACTS = ("start", "stop", "restart", "change", "change_now", "limit", "remove", "
 
 def CONFIGURE(product):
     plant_canary(product)
-    product.leave_out("alice")
+    product.only("dan", "sam")
     product.host.put(f"/etc/systemd/system/{DAEMON}.d/lab.conf", "[Service]\nRestartSec=20ms\n")
 
 

@@ -21,7 +21,7 @@ CALLS = {
 
 def CONFIGURE(product):
     plant_canary(product)
-    product.leave_out("alice")
+    product.only("dan", "sam")
 
 
 @pytest.mark.parametrize("what", CALLS)

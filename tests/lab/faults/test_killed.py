@@ -24,7 +24,7 @@ MET = 0.8
 
 def CONFIGURE(product):
     plant_canary(product)
-    product.leave_out("alice")
+    product.only("dan", "sam")
     product.host.put(f"/etc/systemd/system/{DAEMON}.d/lab.conf", "[Service]\nRestartSec=20ms\n")
 
 

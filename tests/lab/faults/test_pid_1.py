@@ -31,7 +31,7 @@ ExecStart=/bin/true
 
 def CONFIGURE(product):
     plant_canary(product)
-    product.leave_out("alice")
+    product.only("dan", "sam")
 
 
 @contextlib.contextmanager

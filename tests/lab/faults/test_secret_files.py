@@ -28,7 +28,7 @@ PASSWORDS = KINDS | {
 
 def CONFIGURE(product):
     plant_canary(product)
-    product.leave_out("alice")
+    product.only("dan", "sam")
 
 
 def spoil(host, path, how):

@@ -158,11 +158,11 @@ class Host:
         """One property of a unit."""
         return self.run("systemctl", "show", "--property", name, "--value", unit).stdout.strip()
 
-    def wait_for(self, what, condition, deadline=30):
-        """In seconds of a machine like this one; an emulated one has more of them."""
+    def wait_for(self, what, condition, deadline=30, every=0.05):
+        """In seconds of a machine like this one; an emulated one has more of them, and is asked less often."""
         if self.kind == "vm":
-            return wait.until(what, condition, EMULATED * deadline, 0.5)
-        return wait.until(what, condition, deadline)
+            return wait.until(what, condition, EMULATED * deadline, max(0.5, EMULATED * every))
+        return wait.until(what, condition, deadline, every)
 
     def reboot(self):
         """`vm` only."""

@@ -7,7 +7,7 @@ import shlex
 
 import tomli_w
 
-from . import env, wait
+from . import env
 from .client import Client
 from .editor import Session
 
@@ -96,15 +96,12 @@ class Product:
         }
 
     def only(self, *names):
-        """For CONFIGURE: no workspaces but these; the accounts of all people are there all the same."""
-        self.config["workspaces"] = {name: self.workspace_table(name) for name in names}
+        """For CONFIGURE: no workspaces but these, as they are: where others show no more, each costs the time of a start. The
+        accounts of all people are there all the same."""
+        self.config["workspaces"] = {name: self.config["workspaces"][name] for name in names}
 
     def workspace_table(self, name):
         return {"password_file": self.password_file(name)}
-
-    def leave_out(self, name):
-        """For CONFIGURE: where somebody else shows as much, and each costs the time of a start."""
-        del self.config["workspaces"][name]
 
     def add(self, name):
         """Puts a workspace into the configuration; the accounts of all people are there from the start."""
@@ -193,7 +190,7 @@ class Product:
         return json.loads(self.csm("status", *([name] if name else []), "--json").stdout)
 
     def wait_ready(self, *names, deadline=60):
-        """Ready is what the daemon says after the editor has answered."""
+        """Ready is what the daemon says after the editor has answered. The deadline is as `Host.wait_for` takes it."""
         wanted = dict.fromkeys(names or self.config["workspaces"], "ready")
 
         def all_ready():
@@ -202,7 +199,7 @@ class Product:
             return True
 
         # Seldom: it starts them, and each question keeps it from that.
-        wait.until(f"{', '.join(wanted)} are ready", all_ready, deadline, 0.25 if self.host.kind == "ns" else 1)
+        self.host.wait_for(f"{', '.join(wanted)} are ready", all_ready, deadline, every=0.25)
 
     def state(self, name):
         return self.workspace(name)["state"]

@@ -63,10 +63,10 @@ def _make(state, store):
         # that start at once on an emulated processor keep each other from it.
         later = [product.config["workspaces"].popitem()[0] for _ in product.people[1:]]
         product.install()
-        product.wait_ready(deadline=300)
+        product.wait_ready(deadline=75)
         for name in reversed(later):
             product.add(name)
-            product.wait_ready(name, deadline=300)
+            product.wait_ready(name, deadline=75)
         product.wait_settled(60)
         host.save(new)
     subprocess.run(["sync", "--file-system", new], check=True)

@@ -7,7 +7,7 @@ ALONE = True
 
 
 def CONFIGURE(product):
-    product.leave_out("alice")
+    product.only("dan", "sam")
     product.config["workspaces"]["sam"] |= {"cpu_limit": "0.8", "tasks_max": 150}
 
 

@@ -44,7 +44,7 @@ SHOWN = {
 
 
 def CONFIGURE(product):
-    product.leave_out("alice")
+    product.only("dan", "sam")
     for name, limits in LIMITS.items():
         product.config["workspaces"][name] |= limits
 
