@@ -1,13 +1,13 @@
 """A host with the product installed and never started, made once: each host that has the product begins as this one was.
 
 It is made by the blocks of docs/operations.md, as `Product.install` does it, up to the configuration, which is each story
-file's own. Its name is a hash of all that it is made of. Hosts share what was written to the system's overlay by having it
-as one more layer below their own; what was written to /var, /home and /srv each gets a copy of (bin/ns)."""
+file's own. Its name is a hash of all that it is made of, and a number where a host has changed one of that name. Hosts share what
+was written to the system's overlay by having it as one more layer below their own; what was written to /var, /home and /srv each
+gets a copy of (bin/ns)."""
 
-import contextlib
-import fcntl
 import functools
 import hashlib
+import itertools
 import os
 import shutil
 import subprocess
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from . import env
 from .host import Host
+from .once import once
 from .product import LAID_DOWN, PEOPLE, Product, blocks, sources
 
 PARTS = ("upper", "var", "home", "srv")
@@ -37,16 +38,15 @@ OF_THE_HOST = (
 @functools.cache
 def place():
     """The layer of this checkout and this binary, which is made if need be."""
-    layer = env.CACHE / f"layer-{_hash()}"
-    with alone(layer):
-        if layer.exists() and not intact(layer):
-            shutil.rmtree(layer)
-        if not layer.exists():
-            _make(layer)
-            _remove_old(layer)
-        os.utime(layer)
+    # One that a host has changed stays where it is, since others may be up on it.
+    places = (env.CACHE / f"layer-{_hash()}{number}" for number in itertools.chain([""], map("-{}".format, itertools.count(2))))
+    layer = next(one for one in places if not one.exists() or intact(one))
+    if once(layer, _make):
+        _remove_old(layer)
+    os.utime(layer)
     # For whoever looks at it at the end of the run, which may be another process.
-    (env.artifacts() / ".layer").write_text(str(layer))
+    with (env.artifacts() / ".layers").open("a") as used:
+        used.write(f"{layer}\n")
     return layer
 
 
@@ -56,9 +56,10 @@ def intact(layer):
 
 
 def changed():
-    """The layer that this run uses, if it is not what it was."""
-    used = env.artifacts() / ".layer"
-    return Path(used.read_text()) if used.exists() and not intact(Path(used.read_text())) else None
+    """A layer that this run uses, if it is not what it was."""
+    used = env.artifacts() / ".layers"
+    layers = map(Path, sorted(set(used.read_text().splitlines()))) if used.exists() else ()
+    return next((one for one in layers if not intact(one)), None)
 
 
 def _hash():
@@ -77,18 +78,7 @@ def hash_of(below, *makers):
     return made.hexdigest()[:12]
 
 
-@contextlib.contextmanager
-def alone(layer):
-    """As `once` in bin/common.sh: whoever comes second finds it made."""
-    layer.parent.mkdir(parents=True, exist_ok=True)
-    with open(f"{layer}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _make(layer):
-    new = Path(f"{layer}.new")
-    shutil.rmtree(new, ignore_errors=True)
+def _make(new):
     with Host("layer") as host:
         product = Product(host, None)
         product.put_sources()
@@ -103,8 +93,6 @@ def _make(layer):
         for found in new.glob(pattern):
             shutil.rmtree(found) if found.is_dir() else found.unlink()
     (new / "stamp").write_text(_stamp(new))
-    subprocess.run(["sync", "--file-system", new], check=True)
-    new.rename(layer)
 
 
 def _stamp(layer):

@@ -5,8 +5,9 @@ import functools
 import hashlib
 import subprocess
 
-from . import env, layer
+from . import env
 from .host import Host
+from .once import once
 
 NAME = "localhost/other/editor:1"
 ARCHIVE = "/var/lib/other-image.tar"
@@ -55,14 +56,14 @@ def _archive():
     """Made once, in a host that is fast at it."""
     tree = subprocess.run([env.LAB / "bin" / "tree"], check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     kept = env.CACHE / f"other-image-{hashlib.sha256((tree.stdout + MAKE).encode()).hexdigest()[:12]}.tar"
-    with layer.alone(kept):
-        if not kept.exists():
-            new = kept.with_suffix(".new")
-            with Host("other-image") as host:
-                host.sh(MAKE, NAME, ARCHIVE, timeout=240)
-                new.write_bytes(host.get(ARCHIVE))
-            new.rename(kept)
+    once(kept, _make)
     return kept
+
+
+def _make(new):
+    with Host("other-image") as host:
+        host.sh(MAKE, NAME, ARCHIVE, timeout=240)
+        new.write_bytes(host.get(ARCHIVE))
 
 
 def put(host):
