@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 import shutil
 import time
 from pathlib import Path
@@ -17,6 +18,14 @@ CACHE = Path(
 def process(pid):
     """A process by its number and the moment of its start (proc_pid_stat(5)): the number's next owner is another one."""
     return f"{pid}x{Path(f'/proc/{pid}/stat').read_text().rsplit(')', 1)[1].split()[19]}"
+
+
+def is_alive(named):
+    """Whether a process that `process` has named still runs."""
+    try:
+        return process(named.partition("x")[0]) == named
+    except OSError:
+        return False
 
 
 # Every process that a run starts inherits this, so that what is left of it can be told from other runs'.
@@ -40,7 +49,7 @@ def product(what):
 
 @functools.cache
 def artifacts():
-    """A directory of this run's own; of earlier ones, the newest nine stay."""
+    """A directory of this run's own; of those that have ended, the newest nine stay."""
     given = os.environ.get("CSM_ARTIFACTS")
     if given:
         place = Path(given)
@@ -48,10 +57,16 @@ def artifacts():
         above = CACHE / "artifacts"
         place = above / f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(_started()))}-{RUN}"
         if not place.exists() and above.exists():
-            for old in sorted(above.iterdir())[:-9]:
+            for old in sorted(one for one in above.iterdir() if not _is_written(one))[:-9]:
                 shutil.rmtree(old, ignore_errors=True)
     place.mkdir(parents=True, exist_ok=True)
     return place
+
+
+def _is_written(place):
+    """Named after its run, as above."""
+    run = re.search(r"-r(\d+x\d+)$", place.name)
+    return bool(run) and is_alive(run[1])
 
 
 def _started():

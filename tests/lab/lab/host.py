@@ -212,16 +212,9 @@ def of_runs_that_died():
     """Takes down hosts whose run, or filling of a store, was killed before it could: their names say which process that was."""
     for kind in ("ns", "vm"):
         for place in (env.CACHE / kind).glob("*"):
-            found = re.match(r"(?:r|fill-)((\d+)x\d+)(?:-|$)", place.name)
-            if found and not _is_alive(found[2], found[1]):
+            found = re.match(r"(?:r|fill-)(\d+x\d+)(?:-|$)", place.name)
+            if found and not env.is_alive(found[1]):
                 subprocess.run([env.LAB / "bin" / kind, "down", place.name], check=False)
-
-
-def _is_alive(pid, process):
-    try:
-        return env.process(pid) == process
-    except OSError:
-        return False
 
 
 def left_behind():
