@@ -126,7 +126,7 @@ def pytest_configure(config):
         return
     # What workers keep goes into one directory.
     os.environ["CSM_ARTIFACTS"] = str(env.artifacts())
-    config.pluginmanager.register(durations.Durations())
+    config.pluginmanager.register(durations.Durations(config))
     if os.environ.get("CSM_LAB_STORE"):
         os.environ[workers.MADE] = "yes" if snapshot.exists() else ""
     hosts.of_runs_that_died()

@@ -1,7 +1,10 @@
-"""How long each file and each story took: kept with the run's artifacts, and, for the order of the next run, in the cache."""
+"""How long each file and each story took: kept with the run's artifacts, and, of files that were played whole and passed, for the
+order of the next run in the cache."""
 
 import json
 import time
+
+import pytest
 
 from . import env
 
@@ -11,7 +14,7 @@ SHOWN = 12
 
 
 def known():
-    """Seconds of each file, by its latest run on this machine."""
+    """Seconds of each file, by the latest run of all of it on this machine."""
     try:
         return json.loads((env.CACHE / "durations.json").read_text())
     except (OSError, ValueError):
@@ -22,13 +25,14 @@ class Durations:
     """A plugin of the process that hears of all stories: the controller, or the only one. `paced` is by pace.clock(): whether a
     file has outgrown doesn't depend on what else the machine had to do."""
 
-    def __init__(self):
-        self._begun = time.time()
-        self.files, self.paced, self.stories = {}, {}, {}
+    def __init__(self, config):
+        self._begun, self._whole = time.time(), _takes_whole_files(config)
+        self.files, self.paced, self.stories, self._failed = {}, {}, {}, set()
 
     def pytest_runtest_logreport(self, report):
         file = report.nodeid.split("::")[0]
         if report.failed:
+            self._failed.add(file)
             # To be read while the others go on.
             with (env.artifacts() / "failures.txt").open("a") as log:
                 log.write(f"=== {report.nodeid} ({report.when}, on {getattr(report, 'node', None)})\n{report.longreprtext}\n\n")
@@ -37,14 +41,19 @@ class Durations:
         self.paced[file] = self.paced.get(file, 0) + getattr(report, "paced", report.duration)
         self.stories[report.nodeid] = self.stories.get(report.nodeid, 0) + report.duration
 
-    def pytest_sessionfinish(self):
+    def pytest_sessionfinish(self, exitstatus):
         if not self.files:
             return
         kept = {"files": _rounded(self.files), "paced": _rounded(self.paced), "stories": _rounded(self.stories)}
         (env.artifacts() / "durations.json").write_text(json.dumps(kept, indent=1) + "\n")
+        whole = {file: took for file, took in kept["files"].items() if file not in self._failed}
+        # Else it was broken off, in the middle of some.
+        ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+        if not (self._whole and ended and whole):
+            return
         place = env.CACHE / "durations.json"
         new = place.with_name(f"durations.{env.RUN}")
-        new.write_text(json.dumps(known() | kept["files"], indent=1) + "\n")
+        new.write_text(json.dumps(known() | whole, indent=1) + "\n")
         new.replace(place)
 
     def pytest_terminal_summary(self, terminalreporter):
@@ -57,6 +66,13 @@ class Durations:
         for story in sorted(self.stories, key=self.stories.get, reverse=True)[:SHOWN]:
             say(f"  {self.stories[story]:4.0f} s  {story}")
         say(f"All of them: {env.artifacts() / 'durations.json'}")
+
+
+def _takes_whole_files(config):
+    """Not if single stories were chosen, more of them than usual, or the first failure ends it."""
+    asked = config.option
+    chosen = asked.keyword or asked.deselect or asked.maxfail or asked.collectonly or any("::" in one for one in config.args)
+    return not chosen and asked.markexpr == "not long"
 
 
 def _rounded(seconds):
