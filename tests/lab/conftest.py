@@ -39,8 +39,8 @@ def pki(tmp_path_factory):
 def host(request):
     module = request.module
     kind = needs.kind_for(getattr(module, "NEEDS", set()))
-    if getattr(module, "SHARED", False):
-        assert not {"NEEDS", "CONFIGURE"} & vars(module).keys(), "a host that is shared is like all others"
+    if workers.is_shared(module.__file__):
+        assert not {"NEEDS", "CONFIGURE", "ALONE"} & vars(module).keys(), "a host that is shared is like all others"
         yield from _lent(request, request.getfixturevalue("shared"))
         return
     name, store = _story(module).removeprefix("test_"), None
@@ -60,8 +60,9 @@ def _installed(module):
 
 
 @pytest.fixture(scope="session")
-def shared(pki):
+def shared(request, pki):
     with Shared(pki) as shared:
+        request.config.stash[_shared] = shared
         yield shared
 
 
@@ -78,7 +79,7 @@ def _lent(request, shared):
 def product(request, host, pki):
     """csm installed and all workspaces ready. A story file may set CONFIGURE, a function that gets the Product
     before the configuration is written."""
-    if getattr(request.module, "SHARED", False):
+    if workers.is_shared(request.module.__file__):
         return request.getfixturevalue("shared").product
     product = Product(host, pki)
     getattr(request.module, "CONFIGURE", lambda product: None)(product)
@@ -111,6 +112,7 @@ def visit(host, pki):
 
 
 _open = pytest.StashKey[list]()
+_shared = pytest.StashKey[Shared]()
 _phase = pytest.StashKey[float]()
 _turn = workers.Turn()
 
@@ -161,7 +163,11 @@ def pytest_runtest_protocol(item, nextitem):
     try:
         return (yield)
     finally:
-        if nextitem is None:
+        if _turn.ends_before(nextitem and nextitem.module):
+            # Whoever is alone next, in any run, is so without it too. If it doesn't come down, `nothing_left` says so.
+            if shared := item.config.stash.get(_shared, None):
+                with contextlib.suppress(Exception):
+                    shared.end()
             _turn.leave()
 
 

@@ -81,6 +81,10 @@ class Shared:
         return self
 
     def __exit__(self, *_):
+        self.end()
+
+    def end(self):
+        """Whoever comes next gets another one."""
         if self.product:
             self.product.host.down()
             self.product = None
@@ -93,9 +97,8 @@ class Shared:
         try:
             return self._lend()
         except BaseException:
-            # Whoever comes next gets another one.
             self.collect(env.artifacts() / "shared-unusable")
-            self.__exit__()
+            self.end()
             raise
 
     def _lend(self):
@@ -121,7 +124,7 @@ class Shared:
             found = [repr(error)]
         if found:
             self.collect(env.artifacts() / f"{borrower}-left")
-            self.__exit__()
+            self.end()
             raise AssertionError(f"{borrower} is SHARED, and left the host it shares changed:\n" + "\n".join(found))
 
     def _look(self):

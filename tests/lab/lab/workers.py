@@ -1,8 +1,10 @@
 """Stories side by side: how many workers share a run, in which order files go to them, and who runs alone."""
 
+import ast
 import fcntl
+import functools
 import os
-import re
+from pathlib import Path
 
 from xdist.scheduler import LoadFileScheduling
 
@@ -27,8 +29,14 @@ class Scheduling(LoadFileScheduling):
 
     def _split_scope(self, nodeid):
         file = super()._split_scope(nodeid)
-        # Only workers have the modules.
-        return "shared" if re.search("^SHARED = True$", (env.LAB / file).read_text(), re.M) else file
+        return "shared" if is_shared(env.LAB / file) else file
+
+
+@functools.cache
+def is_shared(file):
+    """Whether a file says SHARED = True. By its text: the controller, which hands files out, has none of the modules."""
+    said = (node for node in ast.parse(Path(file).read_text()).body if isinstance(node, ast.Assign))
+    return any(ast.unparse(node) == "SHARED = True" for node in said)
 
 
 def in_order(items):
@@ -47,7 +55,7 @@ def in_order(items):
             return 1000 if file == emulated[0] else 0
         return took.get(file, len(files[file]))
 
-    shared = [file for file in files if getattr(modules[file], "SHARED", False)]
+    shared = [file for file in files if is_shared(modules[file].__file__)]
     together = sum(map(expected, shared))
 
     def rank(file):
@@ -62,20 +70,44 @@ def is_alone(module):
 
 
 class Turn:
-    """Held for as long as a file is played: with others, or alone. Taken before a story's time begins to count."""
+    """Held for as long as a host is up that stories are played on: with others, or alone, whichever run of this machine they are
+    of. Taken before a story's time begins to count. The kernel ends the turn of a run that was killed."""
+
+    # What hosts use up is the kernel's, so one for all checkouts and caches.
+    PLACE = Path("/run/csm-lab.turn")
 
     def __init__(self):
-        self._module, self._lock = None, None
+        self._host, self._lock = None, None
 
     def take(self, module):
-        if module is self._module:
+        host = _host(module)
+        if host == self._host:
             return
         self.leave()
-        self._lock = os.open(env.artifacts() / ".turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX if is_alone(module) else fcntl.LOCK_SH)
-        self._module = module
+        # Whoever waits for a turn holds the gate, and has the next one: so that others don't follow each other for ever while
+        # somebody waits to be alone.
+        gate = _open(self.PLACE.with_suffix(".gate"))
+        try:
+            fcntl.flock(gate, fcntl.LOCK_EX)
+            self._lock = _open(self.PLACE)
+            fcntl.flock(self._lock, fcntl.LOCK_EX if is_alone(module) else fcntl.LOCK_SH)
+        finally:
+            os.close(gate)
+        self._host = host
+
+    def ends_before(self, module):
+        """Whether the next story, which may be none, is on another host."""
+        return module is None or _host(module) != self._host
 
     def leave(self):
         if self._lock is not None:
             os.close(self._lock)
-        self._module = self._lock = None
+        self._host = self._lock = None
+
+
+def _host(module):
+    return "shared" if is_shared(module.__file__) else module.__file__
+
+
+def _open(place):
+    return os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
