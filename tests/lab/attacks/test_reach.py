@@ -6,7 +6,7 @@ import pytest
 
 from lab import pace
 from lab.product import DAEMON
-from lab.reach import CLOUD, ELSEWHERE, LISTEN, METADATA, answered, at, both, everywhere
+from lab.reach import CLOUD, ELSEWHERE, LISTEN, METADATA, answered, ask, at, beside, both, everywhere
 
 # The address that it goes out with.
 OWN = """
@@ -88,8 +88,8 @@ def test_no_file_of_the_users_leads_to_the_hosts_loopback(host, product, loopbac
         line = next(line for line in host.sh("ps -C pasta,pasta.avx2 -o user:20=,args=").splitlines() if line.startswith("csm-dan "))
         assert not {"--map-gw", "--host-lo-to-ns-lo", "7782", "7783", "169.254.1.2", "169.254.1.3"} & set(line.split()), line
         targets = [(address, port) for address in ways_to_the_host(host) for port in (PORT, LOOPBACK)]
-        assert answered(inside(product, "dan"), targets) == set()
-        answered(host.run, [("127.0.0.1", LOOPBACK)], both([("127.0.0.1", LOOPBACK)]))
+        here = [("127.0.0.1", LOOPBACK)]
+        assert beside(lambda: ask(host.run, here) == both(here), lambda: ask(inside(product, "dan"), targets)) == []
         assert not host.sh("ss -Hltun sport = :7783")
     finally:
         host.sh("rm -r /var/lib/code-server-multi/accounts/dan/.config /var/lib/vscode/dan/home/.config/containers")
@@ -105,11 +105,11 @@ def test_neither_the_host_nor_a_neighbour_reaches_a_listener(host, product):
         own = [product.inside("dan", "python3", "-c", OWN).stdout.strip(), "127.0.0.1"]
         assert own[0] != own[1]
         himself = [("127.0.0.1", 3100), ("::1", 3100), ("127.0.0.1", 3101)]
-        answered(inside(product, "dan"), himself, both(himself))
+        to_himself = lambda: ask(inside(product, "dan"), himself) == both(himself)  # noqa: E731
         addresses = {*own, *ways_to_the_host(host), "::1", "fe80::1"}
         targets = [(address, port) for address in addresses for port in (3100, 3101)]
-        assert answered(inside(product, "alice"), targets) == set()
-        assert answered(host.run, targets) == set()
+        assert beside(to_himself, lambda: ask(inside(product, "alice"), targets)) == []
+        assert beside(to_himself, lambda: ask(host.run, targets)) == []
     finally:
         product.inside("dan", "pkill", "-f", "listening", check=False)
         listening.communicate(timeout=20 / pace.SLOWEST)

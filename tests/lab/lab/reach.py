@@ -86,14 +86,31 @@ def everywhere(port):
     return at(port, "0.0.0.0", "::")
 
 
-def answered(run, targets, sure=frozenset()):
-    """Which of [(address, port)] answered, by either kind. It is asked again until those did that are sure to: one that is slow is
-    like one that doesn't."""
+def ask(run, targets):
+    """Which of [(address, port)] answered, by either kind, within three seconds."""
     asked = json.dumps([[address, port, kind] for address, port in targets for kind in KINDS])
-    ask = lambda: {tuple(one) for one in json.loads(run("python3", "-c", ASK, input=asked, timeout=60).stdout)}  # noqa: E731
+    return {tuple(one) for one in json.loads(run("python3", "-c", ASK, input=asked, timeout=60).stdout)}
+
+
+def answered(run, targets, sure):
+    """The same, asked again until those answered that are sure to: one that is slow is like one that doesn't."""
     found = []
-    wait.until(f"these answer: {sure}", lambda: found.append(ask()) or found[-1] >= sure, 30)
+    wait.until(f"these answer: {sure}", lambda: found.append(ask(run, targets)) or found[-1] >= sure, 60)
     return found[-1]
+
+
+def beside(control, question):
+    """All that `question` gave, asked until `control`, which has no more patience, was true right before and right after: where the
+    machine is too slow for the one, that the other had no answer shows nothing."""
+    found = []
+
+    def asked():
+        before = control()
+        found.extend(question())
+        return before and control()
+
+    wait.until("those who listen answer in time", asked, 60)
+    return found
 
 
 def both(targets):

@@ -176,7 +176,7 @@ def test_the_editors_socket_as_a_link_to_alices(host, product, spoils, alice, da
     # The mount is what keeps it away, not a missing socket: without `nosymfollow` the same link leads to alice.
     place = "/run/code-server-multi/run/dan"
     product.inside_sh("dan", "ln -sfn /run/code-server-multi/run/alice/http.sock /run/csm/http/http.sock")
-    ask = ("curl", "-s", "--max-time", "5", "--unix-socket", f"{place}/http.sock", "http://x/proxy/3100/")
+    ask = ("curl", "-s", "--max-time", "30", "--unix-socket", f"{place}/http.sock", "http://x/proxy/3100/")
     assert marker not in host.run(*ask, check=False).stdout
     assert "nosymfollow" in host.sh('findmnt -n -o OPTIONS "$1"', place)
     host.sh('mount -o remount,symfollow "$1"', place)
