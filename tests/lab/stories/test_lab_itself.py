@@ -125,6 +125,14 @@ def test_waiting_has_a_deadline_and_says_what_for():
     assert time.monotonic() - begun < 2 / pace.SLOWEST
 
 
+def test_what_comes_true_too_late_is_too_late():
+    """A question that was asked in time counts, however long its answer takes."""
+    begun = pace.clock()
+    with pytest.raises(wait.TimedOut):
+        wait.until("the tide", lambda: pace.clock() - begun > 0.25, 0.2, every=0.3)
+    assert wait.until("the mail", lambda: time.sleep(0.3) or "it", 0.1) == "it"
+
+
 def _no_moon():
     raise LookupError("no moon")
 
