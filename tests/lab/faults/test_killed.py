@@ -18,8 +18,9 @@ CALLS = os.environ.get("CSM_LAB_CALLS", "3")
 SHARE, SHARES = map(int, os.environ.get("CSM_LAB_SHARE", "1/1").split("/"))
 INTENT = "/var/lib/code-server-multi/intent"
 
-# Of those that are wanted, at least so many are met: what the daemon does differs a little from time to time.
-MET = 0.8
+# Of those that are wanted, at least so many are met. One that isn't was not reached, since what the daemon does differs a little
+# from time to time; the first of each kind always are.
+LEAST = 3
 
 
 def CONFIGURE(product):
@@ -82,7 +83,9 @@ def killed_at(host, product, sam, call, act, arrived):
         # Whether it was on disk by then nobody can know; asking again is what people do.
         assert sam.again(act.__name__) == 0
     host.wait_for(arrived.__name__, arrived, 40)
-    return tracer.calls()[-1][2] if killed else None
+    calls = tracer.calls()
+    assert killed or all(one[1] < number for one in calls if one[0] == name), f"it went on after its {number}. {name}"
+    return calls[-1][2] if killed else None
 
 
 def at_system_calls(host, product, invariants, sam, story, acts, choose=any_of, enough=CALLS):
@@ -97,7 +100,7 @@ def at_system_calls(host, product, invariants, sam, story, acts, choose=any_of, 
             try:
                 if call:
                     met.append((call, killed_at(host, product, sam, call, act, arrived)))
-                    draw.met += met[-1][1] is not None
+                    draw.took(call, met[-1][1] is not None)
                     invariants.intents_are_whole()
                 else:
                     assert act() == 0
@@ -106,7 +109,7 @@ def at_system_calls(host, product, invariants, sam, story, acts, choose=any_of, 
             except AssertionError as error:
                 raise AssertionError(f"seed {dice.SEED}: {act.__name__}, to be killed at {call}") from error
     print("system calls that it was killed at:", {act.__name__: str(draw) for (act, _), draw in zip(acts, draws)})
-    assert all(draw.met >= MET * draw.wanted for draw in draws), [call for call, at in met if at is None]
+    assert all(draw.met >= min(draw.wanted, LEAST) for draw in draws), [call for call, at in met if at is None]
     return met
 
 
@@ -129,7 +132,7 @@ def test_f2_every_call_that_writes_an_intent(host, product, invariants, sam):
     while not ({"fsync"} < exact and any(name.startswith("rename") for name in exact)) and len(met) < 100:
         met += at_system_calls(host, product, invariants, sam, "intent", acts, that_last, "all")
         exact = {call[0] for call, at in met if at and INTENT in at}
-    assert all(at for _, at in met), met
-    print(f"at {sum(INTENT in at for _, at in met)} of {len(met)} exactly there: {sorted(exact)}")
+    assert not {call for call, at in met if not at} - {call for call, at in met if at}, met
+    print(f"at {sum(INTENT in at for _, at in met if at)} of {len(met)} exactly there: {sorted(exact)}")
     assert {"fsync"} < exact and any(name.startswith("rename") for name in exact), met
     invariants.check()
