@@ -12,7 +12,7 @@ from lab.product import DAEMON
 
 BUS = "dbus.service"
 # Of a processor. Less is used by who asks now and then, on a machine that has little time; more by who never waits.
-LOOP = 0.3
+LOOP = 0.15
 
 
 def CONFIGURE(product):

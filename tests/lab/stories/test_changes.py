@@ -8,7 +8,7 @@ from lab.product import DAEMON
 
 
 # A second until it is noticed, and the asking.
-NOTICED = 3
+NOTICED = 1.5
 
 
 def pids_of_all(product):

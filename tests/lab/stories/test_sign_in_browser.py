@@ -11,7 +11,7 @@ from lab import pace, wait
 from lab.workbench import close_welcome, frame_with, in_terminal, open_sign_in, run_action, see_focus_in_file, see_workbench, sign_in
 
 # A second until a new file is noticed, and the asking.
-NOTICED = 3
+NOTICED = 1.5
 
 SHARED = True
 
