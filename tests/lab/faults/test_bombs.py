@@ -2,12 +2,15 @@
 the admin ends it at once. A fork bomb is in stories/test_fork_bomb_vm.py, memory in test_limits_vm.py."""
 
 import contextlib
+import time
 
-from lab import latency, pace
+from lab import latency
 from lab.invariants import plant_canary
 
 # Neighbours' answers are compared with those before it.
 ALONE = True
+# On the wall: pace.clock() would go slower for what the bomb itself keeps the machine from, and nobody else is there to.
+CLOCK = time.monotonic
 SAMPLES = 320
 # Everybody's homes, on a file system of their own, as docs/operations.md advises.
 HOMES = "/var/lib/vscode"
@@ -33,7 +36,7 @@ def CONFIGURE(product):
 
 
 @contextlib.contextmanager
-def beside(product, invariants, bomb, has_gone_off):
+def beside(product, bomb, has_gone_off):
     """With the bomb in sam's workspace, and dan's answers compared with those before."""
     before = latency.of_health(product, "dan", SAMPLES)
     bomb = product.host.start(*product.inside_argv("sam", *bomb))
@@ -46,12 +49,24 @@ def beside(product, invariants, bomb, has_gone_off):
         bomb.wait()
 
 
-def ended_by_the_admin(product, invariants, sam):
-    begun = pace.clock()
+def stopped(sam):
+    """Seconds that it took."""
+    begun = CLOCK()
     assert sam.stop() == 0
-    took = pace.clock() - begun
-    print(f"csm stop beside it took {took:.1f} s")
-    assert took < 5
+    return CLOCK() - begun
+
+
+def without_a_bomb(sam):
+    """How long it takes to stop what does nothing, on this machine with whatever else it has to do."""
+    took = stopped(sam)
+    assert sam.start() == 0
+    return took
+
+
+def ended_by_the_admin(product, sam, before):
+    took = stopped(sam)
+    print(f"csm stop took {took:.1f} s beside it, {before:.1f} s before")
+    assert took < max(5, 3 * before)
     assert sam.is_stopped() and not product.processes(product.ids("sam"))
 
 
@@ -65,11 +80,12 @@ def test_f15_a_descriptor_bomb(host, product, invariants, sam):
             errno, held = map(int, bomb.stdout.readline().split())
             assert errno == 24 and most - 20 < held <= most, (errno, held, most)  # EMFILE
 
-    with beside(product, invariants, ("bash", "-c", script, "lab", DESCRIPTORS), has_gone_off):
+    before = without_a_bomb(sam)
+    with beside(product, ("bash", "-c", script, "lab", DESCRIPTORS), has_gone_off):
         held = host.sh("cat /proc/sys/fs/file-nr").split()[0]
         print(f"{PROCESSES} processes at their limit of {most}; {held} open files on this machine")
         invariants.quick()
-        ended_by_the_admin(product, invariants, sam)
+        ended_by_the_admin(product, sam, before)
     assert sam.start() == 0
     invariants.quick()
 
@@ -79,10 +95,11 @@ def test_f15_a_disk_bomb(host, product, invariants, sam):
     script = 'cd "$1"; while :; do head -c 1M /dev/zero >>bomb || sleep 0.05; done 2>/dev/null'
     is_full = lambda _: host.wait_for("not a byte is left", lambda: host.sh('df --output=avail "$1" | tail -n 1', HOMES).strip() == "0", 60)  # noqa: E731
     saves = lambda name: product.inside(name, "sh", "-c", "head -c 9000 /dev/zero >/home/coder/project/more && rm /home/coder/project/more", check=False).returncode == 0  # noqa: E731
-    with beside(product, invariants, ("bash", "-c", script, "lab", "/home/coder/project"), is_full):
+    before = without_a_bomb(sam)
+    with beside(product, ("bash", "-c", script, "lab", "/home/coder/project"), is_full):
         assert not saves("dan")
         invariants.quick()
-        ended_by_the_admin(product, invariants, sam)
+        ended_by_the_admin(product, sam, before)
     # As a full disk stays: everybody works on, and the next one is started.
     assert sam.start() == 0
     invariants.quick()

@@ -7,7 +7,7 @@ import httpx
 
 from . import pace
 
-# A fault of one person delays nobody else's request by more (I7), in seconds of pace.clock().
+# A fault of one person delays nobody else's request by more (I7), in seconds of pace.clock(), or of the clock that is given.
 MOST_DELAY = 1.0
 # Between two requests of somebody who is at work.
 EVERY = 0.1
@@ -16,12 +16,12 @@ EVERY = 0.1
 class Bystanders:
     """Each has an open editor window, and a browser that asks for something all the time. The caller closes them."""
 
-    def __init__(self, product, *names):
+    def __init__(self, product, *names, clock=pace.clock):
         self.product, self.names = product, names
         self.clients = {name: product.visitor(name) for name in names}
         self.windows = {name: product.session(client) for name, client in self.clients.items()}
         self.pids = product.main_pids(*names)
-        self._asking = {name: _Asking(product.same_visitor(client)) for name, client in self.clients.items()}
+        self._asking = {name: _Asking(product.same_visitor(client), clock) for name, client in self.clients.items()}
 
     def check(self, most_delay=MOST_DELAY):
         """The windows are open, the same processes serve them, and every request since the last check was answered."""
@@ -44,19 +44,19 @@ class Bystanders:
 class _Asking:
     """Asks for the editor's health again and again, on a connection of its own."""
 
-    def __init__(self, client):
-        self._client, self._answers, self._end = client, [], threading.Event()
+    def __init__(self, client, clock):
+        self._client, self._clock, self._answers, self._end = client, clock, [], threading.Event()
         self._thread = threading.Thread(target=self._ask, daemon=True)
         self._thread.start()
 
     def _ask(self):
         while not self._end.wait(EVERY):
-            begun = pace.clock()
+            begun = self._clock()
             try:
                 code = self._health()
             except Exception as error:
                 code = repr(error)
-            self._answers.append((code, pace.clock() - begun))
+            self._answers.append((code, self._clock() - begun))
 
     def _health(self):
         try:

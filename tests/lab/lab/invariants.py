@@ -6,6 +6,7 @@ often. I4, that idle ones are stopped in time, comes with idling."""
 import json
 import tomllib
 
+from . import pace
 from .bystanders import MOST_DELAY, Bystanders
 from .canaries import search
 from .product import DAEMON
@@ -49,14 +50,14 @@ def plant_canary(product):
 
 
 class Invariants:
-    """Made before the first fault. Sam may come and go; everybody else is at work all the time."""
+    """Made before the first fault. Sam may come and go; everybody else is at work all the time, and waits by that clock."""
 
-    def __init__(self, host, product):
+    def __init__(self, host, product, clock=pace.clock):
         self.host, self.product = host, product
         host.sh(PLANT, *product.people)
         self._homes = host.sh(MANIFEST)
         assert len(self._homes.splitlines()) >= 10 * len(product.people), self._homes
-        self.bystanders = Bystanders(product, *(name for name in product.config["workspaces"] if name != "sam"))
+        self.bystanders = Bystanders(product, *(name for name in product.config["workspaces"] if name != "sam"), clock=clock)
 
     def close(self):
         self.bystanders.close()
