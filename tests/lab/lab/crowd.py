@@ -88,7 +88,8 @@ class _Window:
                 close_timeout=0.1,
                 max_size=None,
             )
-            await asyncio.wait_for(self._shake_hands(), PATIENCE / pace.SLOWEST)
+            async with _patience():
+                await self._shake_hands()
         self._work = [asyncio.create_task(self._until_it_ends(work)) for work in (self._read, self._ask)]
 
     async def close(self):
@@ -129,10 +130,16 @@ class _Window:
     async def _ask(self):
         while True:
             begun = pace.clock()
-            await asyncio.wait_for(await self._socket.ping(), PATIENCE / pace.SLOWEST)
+            async with _patience():
+                await (await self._socket.ping())
             self._longest = max(self._longest, pace.clock() - begun)
             self.answers += 1
             await asyncio.sleep(EVERY)
+
+
+def _patience():
+    """Not asyncio.wait_for: in Python 3.11 one that is cancelled in the moment of its answer goes on as if it were not."""
+    return asyncio.timeout(PATIENCE / pace.SLOWEST)
 
 
 def _allow_descriptors(count):

@@ -1,5 +1,6 @@
 """The lab gives what it promises: without this, no other story means anything."""
 
+import asyncio
 import os
 import subprocess
 import time
@@ -7,7 +8,7 @@ import time
 import pytest
 from playwright.sync_api import Error
 
-from lab import dice, env, host as hosts, needs, pace, wait
+from lab import crowd, dice, env, host as hosts, needs, pace, wait
 from lab.browser import Browser
 from lab.client import Client
 from lab.host import Host
@@ -202,3 +203,26 @@ def test_needs_choose_the_kind():
     assert needs.kind_for({"reboot"}) == "vm"
     with pytest.raises(ValueError, match="'swimming'"):
         needs.kind_for({"swimming"})
+
+
+def test_a_window_that_is_closed_in_the_moment_of_an_answer_ends():
+    """Or it goes on to ask, and whoever closes it waits for ever."""
+
+    class Socket:
+        async def ping(self):
+            self.answer = asyncio.get_running_loop().create_future()
+            return self.answer
+
+    async def play():
+        window = crowd._Window(client=None)
+        window._socket = Socket()
+        asking = asyncio.create_task(window._ask())
+        while not hasattr(window._socket, "answer"):
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        window._socket.answer.set_result(None)
+        asking.cancel()
+        await asyncio.wait([asking], timeout=1)
+        return asking.cancelled()
+
+    assert asyncio.run(play())
