@@ -39,17 +39,17 @@ def quickly(product, *argv, within=2.5, **options):
     return done
 
 
-# How each is made at "$1".
+# How each is made at "$2", which then gets the place of what is at "$1".
 KINDS = {
-    "a fifo": 'mkfifo "$1"',
-    "a socket": "perl -MIO::Socket::UNIX -e 'IO::Socket::UNIX->new(Local => $ARGV[0], Listen => 1) or die' \"$1\"",
-    "a character device": 'mknod -m 666 "$1" c 1 5',
-    "a block device": 'mknod -m 666 "$1" b 7 0',
-    "a hard link to root's": f'ln {TREASURE} "$1"',
-    "a sparse file": 'truncate -s 1T "$1"',
-    "a link to itself": 'ln -s "$1" "$1"',
-    "a link to a device": 'ln -s /dev/zero "$1"',
-    "a link into /proc": 'ln -s /proc/1/root "$1"',
+    "a fifo": 'mkfifo "$2"',
+    "a socket": "perl -MIO::Socket::UNIX -e 'IO::Socket::UNIX->new(Local => $ARGV[0], Listen => 1) or die' \"$2\"",
+    "a character device": 'mknod -m 666 "$2" c 1 5',
+    "a block device": 'mknod -m 666 "$2" b 7 0',
+    "a hard link to root's": f'ln {TREASURE} "$2"',
+    "a sparse file": 'truncate -s 1T "$2"',
+    "a link to itself": 'ln -s "$1" "$2"',
+    "a link to a device": 'ln -s /dev/zero "$2"',
+    "a link into /proc": 'ln -s /proc/1/root "$2"',
 }
 POINTS = [".local", ".local/share", ".local/share/code-server", "project"]
 
@@ -60,10 +60,11 @@ def test_what_is_no_directory_where_one_has_to_be(host, product, kind):
     product.csm("stop", "dan")
     for point in POINTS:
         path = f"{HOME}/{point}"
-        host.sh('mv "$1" "$1.moved"', path)
-        host.sh(KINDS[kind], path)
+        host.sh(KINDS[kind], path, f"{path}.moved")
         if kind != "a hard link to root's":
-            host.sh('chown -h csm-dan: "$1"', path)
+            host.sh('chown -h csm-dan: "$1.moved"', path)
+        # In one step: the daemon makes directories that are missing at any moment.
+        host.sh('mv --exchange --no-target-directory "$1" "$1.moved"', path)
         look = lambda path=path: host.sh('stat -c "%F %a %U:%G %s %h %Y" "$1"', path)  # noqa: E731
         before = look()
         done = quickly(product, "start", "dan", check=1)
@@ -71,7 +72,7 @@ def test_what_is_no_directory_where_one_has_to_be(host, product, kind):
         assert found["state"] == "blocked", (point, found)
         assert [one["code"] for one in found["findings"]] == ["home-obstructed"] and path in found["findings"][0]["message"], (point, found)
         assert "home-obstructed" in done.stderr and look() == before, (point, done)
-        host.sh('rm "$1"; mv "$1.moved" "$1"', path)
+        host.sh('mv --exchange --no-target-directory "$1" "$1.moved"; rm "$1.moved"', path)
         quickly(product, "stop", "dan")
     product.csm("start", "dan")
 
