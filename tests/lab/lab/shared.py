@@ -74,8 +74,8 @@ systemctl restart nginx
 class Shared:
     """Use as a context manager. `lend` gives the product, `take_back` says what the borrower has changed."""
 
-    def __init__(self, pki):
-        self._pki, self.product = pki, None
+    def __init__(self, pki, name="shared"):
+        self._pki, self._name, self.product = pki, name, None
 
     def __enter__(self):
         return self
@@ -103,7 +103,7 @@ class Shared:
 
     def _lend(self):
         if not self.product:
-            host = Host("shared", store=env.product("STORE"), layer=layer.place())
+            host = Host(self._name, store=env.product("STORE"), layer=layer.place())
             host.up()
             self.product = Product(host, self._pki)
             self.product.install()

@@ -6,7 +6,8 @@ from lab.shared import Shared
 
 
 def test_what_is_left_is_put_away_and_what_is_changed_is_told(pki):
-    with Shared(pki) as shared:
+    # Beside the one that this worker may have.
+    with Shared(pki, "another-shared") as shared:
         product = shared.lend()
         before, name = product.main_pids(), product.host.name
         product.put_inside("dan", "/home/coder/project/left", b"by the first")
