@@ -1,8 +1,9 @@
 """A fresh disposable host for each story file, what is worth seeing after a failure, and nothing left behind.
 
 A story file may set NEEDS (see lab/needs.py), PRODUCT (False: a bare host without csm in it), INSTALLED (False: it installs csm
-itself), SHARED (True: it changes nothing, and shares a host with others; see lab/shared.py) and ALONE (True: nothing else is
-played meanwhile, see lab/workers.py). A file is played by one worker."""
+itself), SHARED (True: it changes nothing, and shares a host with others; see lab/shared.py), ALONE (True: nothing else is
+played meanwhile, see lab/workers.py) and DRAWN (True: a run of all files plays one of those that say so). A file is played by
+one worker."""
 
 import contextlib
 import os
@@ -148,8 +149,13 @@ def pytest_xdist_make_scheduler(config, log):
     return workers.Scheduling(config, log)
 
 
-def pytest_collection_modifyitems(items):
-    items[:] = workers.in_order(items)
+def pytest_collection_modifyitems(config, items):
+    # Who names stories or files gets them.
+    whole = not config.option.keyword and not any(".py" in one for one in config.args)
+    played = workers.drawn(items) if whole else items
+    if dropped := [item for item in items if item not in played]:
+        config.hook.pytest_deselected(items=dropped)
+    items[:] = workers.in_order(played)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

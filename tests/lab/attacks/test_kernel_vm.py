@@ -6,6 +6,7 @@ from lab import stand_in
 from lab.product import DAEMON, GATEWAY
 
 NEEDS = {"memory"}
+DRAWN = True
 
 PASSWORD = "canary-password-Sw3PpE71"
 KEY = "canary-key-Sw8ApK20"

@@ -6,6 +6,7 @@ from lab import pace, stand_in
 from lab.product import DAEMON
 
 NEEDS = {"memory"}
+DRAWN = True
 
 
 def CONFIGURE(product):

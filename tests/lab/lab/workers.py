@@ -8,7 +8,7 @@ from pathlib import Path
 
 from xdist.scheduler import LoadFileScheduling
 
-from . import durations, env, needs
+from . import dice, durations, env, needs
 
 # Stories mostly wait; more hosts than this and they wait for each other.
 PER_PROCESSOR = 2.5
@@ -62,6 +62,14 @@ def in_order(items):
         return is_alone(modules[file]), -(together if file in shared else expected(file)), file not in shared, file
 
     return [item for file in sorted(files, key=rank) for item in files[file]]
+
+
+def drawn(items):
+    """The same stories without those of the files that say DRAWN = True, but for one of these files, which the run's seed draws.
+    Each takes an emulated machine for minutes, and shows what few changes are about; tests/long plays all of them."""
+    some = sorted({item.nodeid.split("::")[0] for item in items if getattr(item.module, "DRAWN", False)})
+    chosen = dice.of("files").choice(some) if some else None
+    return [item for item in items if item.nodeid.split("::")[0] == chosen or not getattr(item.module, "DRAWN", False)]
 
 
 def is_alone(module):

@@ -121,3 +121,13 @@ def test_only_files_that_were_played_whole_say_how_long_they_take(monkeypatch, t
     for part in ({"keyword": "some"}, {"args": ("tests/lab/test_x.py::test_y",)}, {"markexpr": "long"}, {"maxfail": 1}, {"exitstatus": pytest.ExitCode.INTERRUPTED}):
         assert played(monkeypatch, tmp_path, **part) == {"right": 100, "wrong": 100}, part
     assert played(monkeypatch, tmp_path, pytest.ExitCode.TESTS_FAILED) == {"right": 3, "wrong": 100}
+
+
+def test_of_the_files_that_are_drawn_a_run_plays_one():
+    items = [types.SimpleNamespace(nodeid=f"{file}::test_{n}", module=types.SimpleNamespace(**said)) for file, said in FILES.items() for n in (1, 2)]
+    drawn = {one.nodeid.split("::")[0] for one in workers.drawn(items)}
+    assert {"a.py", "b.py"} < drawn and len(drawn) == 3
+    assert workers.drawn(items[:4]) == items[:4]
+
+
+FILES = {"a.py": {}, "b.py": {"DRAWN": False}, "c.py": {"DRAWN": True}, "d.py": {"DRAWN": True}, "e.py": {"DRAWN": True}}

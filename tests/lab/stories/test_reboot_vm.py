@@ -3,6 +3,7 @@
 from lab.product import DAEMON
 
 NEEDS = {"reboot"}
+DRAWN = True
 
 
 def CONFIGURE(product):
