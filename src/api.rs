@@ -85,7 +85,7 @@ pub struct WorkspaceStatus {
     pub since: String,
     pub account: String,
     pub unit: String,
-    /// Why it is failed or blocked, or what is wrong with it although it runs.
+    /// Why it is failed or blocked, why its start takes so long (`editor-slow`), or what is wrong with it although it runs.
     pub findings: Vec<Finding>,
     /// What a restart would change: `image`, `environment`, `secrets`, `runtime`.
     pub pending: Vec<String>,

@@ -44,7 +44,8 @@ pub struct EngineError {
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
-/// The verbs of a machine that carries workspaces. Every call has a deadline of its own.
+/// The verbs of a machine that carries workspaces. Every call has a deadline of its own, but the wait for an editor:
+/// who waits gives it up.
 pub trait Engine: Send + Sync + 'static {
     /// Looks at what all workspaces share.
     fn observe_host(&self, desired: &Desired) -> impl Future<Output = HostSighting> + Send;

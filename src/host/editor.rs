@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 
 use crate::host::watch::{Change, Watch};
 
@@ -40,20 +40,28 @@ async fn ask(socket: &Path) -> io::Result<bool> {
     Ok(answer.starts_with(b"HTTP/1.1 200 ") || answer.starts_with(b"HTTP/1.0 200 "))
 }
 
-/// Waits until the editor answers; says whether it did before the deadline. `ended` completes when there is no use in
-/// waiting any longer.
-pub async fn ready(watch: &Watch, socket: &Path, deadline: Duration, ended: impl Future<Output = ()>) -> bool {
+/// A directory that is watched until somebody has waited long enough.
+struct Watched<'a>(&'a Watch, &'a Path);
+
+impl Drop for Watched<'_> {
+    fn drop(&mut self) {
+        self.0.remove(self.1);
+    }
+}
+
+/// Waits until the editor answers; says whether it did before `ended` completed, when there is no use in waiting any longer.
+/// May be given up at any moment.
+pub async fn ready(watch: &Watch, socket: &Path, ended: impl Future<Output = ()>) -> bool {
     let Some(directory) = socket.parent() else { return false };
     let mut changes = watch.changes();
     // Without a free watch (inotify(7), max_user_watches) the slow look below still finds it.
-    let watched = watch.add(directory).is_ok();
-    let until = Instant::now() + deadline;
+    let _watched = watch.add(directory).is_ok().then(|| Watched(watch, directory));
     let ready = async {
         let mut pause = Duration::from_millis(1);
         let mut heard = 0;
         loop {
             if answers(socket).await {
-                return true;
+                return;
             }
             // The socket's name appears just before the editor listens on it, so once it is there, look again soon.
             let bound = std::fs::symlink_metadata(socket).is_ok();
@@ -85,12 +93,8 @@ pub async fn ready(watch: &Watch, socket: &Path, deadline: Duration, ended: impl
             }
         }
     };
-    let found = tokio::select! {
-        found = timeout_at(until, ready) => found.unwrap_or(false),
+    tokio::select! {
+        () = ready => true,
         () = ended => false,
-    };
-    if watched {
-        watch.remove(directory);
     }
-    found
 }

@@ -22,7 +22,6 @@ use crate::model::desired::{Desired, Machine, Workspace};
 use crate::model::layout::{ADMIN_GROUP, Places};
 use crate::model::names::WorkspaceName;
 use crate::model::plan::{Directories, Fact, HostSighting, HostStep, Running, Service, Sighting, Step};
-use crate::model::start;
 use crate::model::status::Trouble;
 use crate::model::systemd::UnitSpec;
 use crate::model::unit::{self, Live, MOUNTS, Mount, SpecHash};
@@ -128,23 +127,14 @@ impl LiveEngine {
                 }
             }
         };
-        if editor::ready(&self.watch, &places.socket, start::DEADLINE, ended).await {
+        if editor::ready(&self.watch, &places.socket, ended).await {
             return Ok(());
         }
-        let still = self
-            .systemd
-            .list(std::slice::from_ref(&service))
-            .await
-            .is_ok_and(|rows| !rows.is_empty());
-        let trouble = if still {
-            start::silent(name)
-        } else {
-            Trouble::new(
-                "editor-exited",
-                "the editor ended before it answered",
-                format!("`csm logs {name}` shows its last words"),
-            )
-        };
+        let trouble = Trouble::new(
+            "editor-exited",
+            "the editor ended before it answered",
+            format!("`csm logs {name}` shows its last words"),
+        );
         Err(EngineError {
             doing: "wait until the editor answers".to_owned(),
             trouble,

@@ -9,13 +9,50 @@ use std::time::Duration;
 
 use crate::model::names::WorkspaceName;
 use crate::model::status::Trouble;
+use crate::model::unit::START_SECONDS;
 
 /// From here on a start is slow. An editor answers half a second after its container runs. Less than the shortest limit that
 /// is known of editors, because word of the container comes late on a busy machine.
 pub const SLOW: Duration = Duration::from_secs(8);
 
-/// What a start may take, from when the container first runs until the editor answers, in one try or in several.
+/// What a start may take, from when it is begun until the editor answers, in one try or in several.
 pub const DEADLINE: Duration = Duration::from_secs(180);
+
+/// How long an editor that goes on running is waited for before it counts as silent.
+pub const SILENT: Duration = Duration::from_secs(60);
+
+/// Tries of one start that came to nothing for want of time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tries {
+    /// Editors that ended by themselves before they answered.
+    pub gave_up: u32,
+    /// Containers that Podman had not started when systemd ended it.
+    pub cut_off: u32,
+}
+
+impl Tries {
+    pub fn all(self) -> u32 {
+        self.gave_up + self.cut_off
+    }
+
+    fn words(self) -> Option<String> {
+        let times = |count: u32| match count {
+            1 => String::new(),
+            more => format!(" {more} times"),
+        };
+        let editor = format!("the editor was slow to start and gave up{}", times(self.gave_up));
+        let podman = format!(
+            "Podman took more than {START_SECONDS} s to start the container and was ended{}",
+            times(self.cut_off)
+        );
+        match (self.cut_off, self.gave_up) {
+            (0, 0) => None,
+            (0, _) => Some(editor),
+            (_, 0) => Some(podman),
+            _ => Some(format!("{podman}, and {editor}")),
+        }
+    }
+}
 
 /// Whether an editor that ended by itself did so because it was slow; `answered`: whether it had ever answered.
 // guard: F30-slow
@@ -23,50 +60,67 @@ pub fn was_slow(answered: bool, lived: Duration) -> bool {
     !answered && lived >= SLOW
 }
 
-/// What there is to say of a start that has lasted so long, with `ended` editors that gave up on the way. Nothing of one that
-/// may be quick yet, or has no time left.
-pub fn slow(name: &WorkspaceName, lasted: Duration, ended: u32) -> Option<Trouble> {
-    if lasted >= DEADLINE || (ended == 0 && lasted < SLOW) {
+/// Whether a container that was not started in so long a time, for this reason, lacked only time: systemd ends a Podman that
+/// takes longer.
+pub fn was_cut_off(why: &Trouble, took: Duration) -> bool {
+    why.code == "start-failed" && took >= Duration::from_secs(START_SECONDS)
+}
+
+/// How long to wait for an editor that runs now, of a start that has lasted so long. What is left of the start's time, where
+/// an earlier try was slow, and as long as a try has to last to be called slow; `over`: the start's time was up before.
+pub fn patience(lasted: Duration, tries: Tries, over: bool) -> Duration {
+    if over || tries.all() == 0 {
+        SILENT
+    } else {
+        DEADLINE.saturating_sub(lasted).max(SLOW)
+    }
+}
+
+/// What there is to say of a start that has lasted so long, with the tries on the way. Nothing of one that may be quick yet,
+/// or has no time left.
+pub fn slow(name: &WorkspaceName, lasted: Duration, tries: Tries) -> Option<Trouble> {
+    if lasted >= DEADLINE {
         return None;
     }
-    let what = match ended {
-        0 => format!("the editor takes more than {} s to start", SLOW.as_secs()),
-        1 => "the editor was slow to start and gave up; it is started again".to_owned(),
-        more => format!("the editor was slow to start and gave up {more} times; it is started again"),
+    let what = match tries.words() {
+        Some(words) => format!("{words}; it is started again"),
+        None if lasted < SLOW => return None,
+        None => format!("the workspace takes more than {} s to start", SLOW.as_secs()),
     };
     Some(Trouble::new(
         "editor-slow",
         format!("{what}. It is given {} s in all", DEADLINE.as_secs()),
-        format!("wait: the machine may be busy (`csm top`); `csm logs {name}` shows what the editor says"),
+        format!("wait: the machine may be busy (`csm top`); `csm logs {name}` shows what Podman and the editor say"),
     ))
 }
 
 /// The same once the time is up.
-pub fn too_slow(name: &WorkspaceName, lasted: Duration, ended: u32) -> Trouble {
-    let times = if ended == 1 {
-        String::new()
+pub fn too_slow(name: &WorkspaceName, lasted: Duration, tries: Tries) -> Trouble {
+    let code = if tries.gave_up == 0 {
+        "start-failed"
     } else {
-        format!(" {ended} times")
+        "editor-exited"
     };
     Trouble::new(
-        "editor-exited",
+        code,
         format!(
-            "the editor ended{times} before it answered, and {} s have gone by; it is started again after a pause",
+            "{}, and {} s have gone by; it is started again after a pause",
+            tries.words().unwrap_or_default(),
             lasted.as_secs()
         ),
         format!(
-            "`csm logs {name}` shows its last words; `csm top` whether the machine is busy; `csm restart {name}` tries at once"
+            "`csm logs {name}` shows the last words; `csm top` whether the machine is busy; `csm restart {name}` tries at once"
         ),
     )
 }
 
-/// An editor that still runs, and has had its time.
-pub fn silent(name: &WorkspaceName) -> Trouble {
+/// An editor that still runs, and was waited for so long.
+pub fn silent(name: &WorkspaceName, waited: Duration) -> Trouble {
     Trouble::new(
         "editor-silent",
         format!(
-            "the container runs, but its editor did not answer within {} s",
-            DEADLINE.as_secs()
+            "the container runs, but its editor did not answer within {} s; it is waited for on",
+            waited.as_secs()
         ),
         format!("`csm logs {name}` shows what it says; `csm restart {name}` starts it anew"),
     )
@@ -80,9 +134,17 @@ mod tests {
         WorkspaceName::parse("dan").unwrap()
     }
 
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn tries(cut_off: u32, gave_up: u32) -> Tries {
+        Tries { gave_up, cut_off }
+    }
+
     #[test]
     fn slow_is_who_took_long_and_never_answered() {
-        for (answered, seconds, slow) in [
+        for (answered, lived, slow) in [
             (false, 0, false),
             (false, 1, false),
             (false, 7, false),
@@ -94,72 +156,118 @@ mod tests {
             (true, 28, false),
             (true, 3600, false),
         ] {
+            assert_eq!(was_slow(answered, seconds(lived)), slow, "{answered} {lived} s");
+        }
+    }
+
+    #[test]
+    fn podman_was_slow_if_it_took_all_its_time_and_nothing_else_is_known() {
+        for (code, took, slow) in [
+            ("start-failed", 1, false),
+            ("start-failed", 59, false),
+            ("start-failed", 60, true),
+            ("start-failed", 65, true),
+            ("storage-corrupt", 65, false),
+            ("podman-missing", 65, false),
+        ] {
+            let why = Trouble::new(code, "it did not start", "look");
+            assert_eq!(was_cut_off(&why, seconds(took)), slow, "{code} {took} s");
+        }
+    }
+
+    #[test]
+    fn an_editor_that_runs_is_waited_for_as_long_as_its_start_has_time() {
+        for (lasted, earlier, over, waits) in [
+            (0, tries(0, 0), false, 60),
+            (59, tries(0, 0), false, 60),
+            (31, tries(0, 1), false, 149),
+            (62, tries(1, 0), false, 118),
+            // It has been begun in time, so it may show what it is.
+            (179, tries(0, 3), false, 8),
+            (239, tries(3, 0), false, 8),
+            (200, tries(0, 3), true, 60),
+        ] {
             assert_eq!(
-                was_slow(answered, Duration::from_secs(seconds)),
-                slow,
-                "{answered} {seconds} s"
+                patience(seconds(lasted), earlier, over),
+                seconds(waits),
+                "{lasted} s, {earlier:?}"
             );
         }
     }
 
     #[test]
     fn a_slow_start_is_said_from_when_it_is_one_until_its_time_is_up() {
-        for (seconds, ended, begins) in [
-            (0, 0, None),
-            (7, 0, None),
-            (8, 0, Some("the editor takes more than 8 s to start. ")),
-            (179, 0, Some("the editor takes more than 8 s to start. ")),
-            (180, 0, None),
+        for (lasted, earlier, begins) in [
+            (0, tries(0, 0), None),
+            (7, tries(0, 0), None),
+            (8, tries(0, 0), Some("the workspace takes more than 8 s to start")),
+            (179, tries(0, 0), Some("the workspace takes more than 8 s to start")),
+            (180, tries(0, 0), None),
             // One has given up by then, so it was slow, whatever a clock says.
             (
                 7,
-                1,
-                Some("the editor was slow to start and gave up; it is started again. "),
-            ),
-            (
-                28,
-                1,
-                Some("the editor was slow to start and gave up; it is started again. "),
+                tries(0, 1),
+                Some("the editor was slow to start and gave up; it is started again"),
             ),
             (
                 60,
-                3,
-                Some("the editor was slow to start and gave up 3 times; it is started again. "),
+                tries(0, 3),
+                Some("the editor was slow to start and gave up 3 times; it is started again"),
             ),
-            (180, 3, None),
+            (
+                61,
+                tries(1, 0),
+                Some("Podman took more than 60 s to start the container and was ended; it is started again"),
+            ),
+            (
+                161,
+                tries(2, 1),
+                Some(
+                    "Podman took more than 60 s to start the container and was ended 2 times, and the editor was slow to \
+                     start and gave up; it is started again",
+                ),
+            ),
+            (180, tries(0, 3), None),
         ] {
-            let said = slow(&dan(), Duration::from_secs(seconds), ended);
-            assert_eq!(said.is_some(), begins.is_some(), "{seconds} s, {ended}: {said:?}");
-            let (Some(said), Some(begins)) = (said, begins) else {
-                continue;
-            };
-            assert_eq!(said.code, "editor-slow");
-            assert_eq!(said.message, format!("{begins}It is given 180 s in all"));
+            let said = slow(&dan(), seconds(lasted), earlier);
+            assert!(said.iter().all(|said| said.code == "editor-slow"));
+            let expected = begins.map(|begins| format!("{begins}. It is given 180 s in all"));
+            assert_eq!(said.map(|said| said.message), expected, "{lasted} s, {earlier:?}");
         }
     }
 
     #[test]
     fn what_comes_after_the_deadline_says_how_long_was_waited() {
-        for (ended, message) in [
+        for (earlier, code, message) in [
             (
-                1,
-                "the editor ended before it answered, and 200 s have gone by; it is started again after a pause",
+                tries(0, 1),
+                "editor-exited",
+                "the editor was slow to start and gave up, and 200 s have gone by; it is started again after a pause",
             ),
             (
-                4,
-                "the editor ended 4 times before it answered, and 200 s have gone by; it is started again after a pause",
+                tries(3, 0),
+                "start-failed",
+                "Podman took more than 60 s to start the container and was ended 3 times, and 200 s have gone by; it is \
+                 started again after a pause",
             ),
         ] {
-            let said = too_slow(&dan(), Duration::from_secs(200), ended);
-            assert_eq!((said.code, said.message.as_str()), ("editor-exited", message));
+            let said = too_slow(&dan(), seconds(200), earlier);
+            assert_eq!((said.code, said.message.as_str()), (code, message));
         }
-        assert!(silent(&dan()).message.ends_with("did not answer within 180 s"));
+        let said = silent(&dan(), SILENT).message;
+        assert_eq!(
+            said,
+            "the container runs, but its editor did not answer within 60 s; it is waited for on"
+        );
     }
 
-    /// Else a try could end for its own limit and be taken for one that is broken, or have no time for a second one.
+    /// Else a try could end for its own limit and be taken for one that is broken, or have no time for a second one; and who
+    /// waits for a start would give up before its last try has ended.
     #[test]
-    fn the_limits_of_editors_lie_between_ours() {
+    fn the_limits_of_others_lie_between_ours() {
         const CODE_SERVER: Duration = Duration::from_secs(10);
+        const CSM_START: Duration = Duration::from_secs(300);
         assert!(SLOW < CODE_SERVER && CODE_SERVER * 3 < DEADLINE);
+        assert!(DEADLINE + Duration::from_secs(START_SECONDS) + SLOW < CSM_START);
     }
 }

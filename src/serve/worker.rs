@@ -11,26 +11,27 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::State;
-use crate::host::Engine;
 use crate::host::systemd::Chain;
+use crate::host::{Engine, EngineError};
 use crate::model::desired::{Desired, Workspace};
 use crate::model::names::{ImageId, WorkspaceName};
 use crate::model::plan::{self, Fact, Running, Service, Sighting, Step, WorkspacePlan};
+use crate::model::start;
 use crate::model::status::Trouble;
 use crate::model::unit::Part;
 use crate::serve::events::Events;
 use crate::serve::failpoint;
 use crate::serve::teller::Teller;
 use crate::serve::turns::Turns;
+use lives::Alive;
 
+mod lives;
 mod panics;
 mod slow;
 mod telling;
 
 /// Longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// An editor that ran this long before it ended did not end because of how it was started.
-const STEADY: Duration = Duration::from_secs(600);
 /// A fact that could not be seen is looked at again this much later.
 const UNSEEN: Duration = Duration::from_secs(5);
 /// A plan that needs more rounds than this is never going to be empty.
@@ -110,7 +111,8 @@ pub struct Worker<E> {
     /// The running editor; nothing while it is stopped on purpose.
     alive: Option<Alive>,
     deaths: u32,
-    slow: Option<slow::Slow>,
+    /// The start under way; nothing once an editor has answered.
+    start: Option<slow::Start>,
     /// After a failure or a death nothing is tried before then; removing things is never put off.
     pause: Option<Pause>,
     /// The newest request that the look under way has seen.
@@ -129,30 +131,6 @@ struct Pause {
     why: Trouble,
     /// It goes on with a start that has time left: nothing has failed yet.
     promising: bool,
-}
-
-/// An editor that runs.
-struct Alive {
-    /// When it was started or first seen.
-    born: Instant,
-    /// Whether it has ever been seen to answer.
-    answered: bool,
-    /// When it was first seen to have ended: what is left of it may take long to put away.
-    ended: Option<Instant>,
-}
-
-impl Alive {
-    fn now() -> Self {
-        Self {
-            born: Instant::now(),
-            answered: false,
-            ended: None,
-        }
-    }
-
-    fn lived(&self) -> Duration {
-        self.ended.unwrap_or_else(Instant::now) - self.born
-    }
 }
 
 impl<E: Engine> Worker<E> {
@@ -176,7 +154,7 @@ impl<E: Engine> Worker<E> {
             failures: 0,
             alive: None,
             deaths: 0,
-            slow: None,
+            start: None,
             pause: None,
             serving: 0,
             wanted: None,
@@ -228,6 +206,9 @@ impl<E: Engine> Worker<E> {
             let mut plan = plan::workspace(wanted, &seen, &image, &now.machine);
             self.restart_if_asked(&mut plan, &seen);
             self.note_death(wanted, &seen);
+            if !plan.blocked.is_empty() || frozen(&seen) {
+                self.hold_start();
+            }
             let pause = self
                 .pause
                 .as_ref()
@@ -238,8 +219,10 @@ impl<E: Engine> Worker<E> {
                 if pause.is_none() && plan.blocked.is_empty() && plan.unknown.is_empty() {
                     self.failures = 0;
                 }
-                // The job of a start or stop that was given up goes on: what was asked for is not done before it ends.
-                let under_way = matches!(seen.service, Fact::Known(Service::Starting | Service::Stopping));
+                // The job of a start or stop that was given up goes on, and so does a start between two tries: what was
+                // asked for is not done before it ends.
+                let under_way = matches!(seen.service, Fact::Known(Service::Starting | Service::Stopping))
+                    || self.pause.as_ref().is_some_and(|pause| pause.promising);
                 if !under_way {
                     self.looked();
                 }
@@ -272,15 +255,23 @@ impl<E: Engine> Worker<E> {
         Some(UNSEEN)
     }
 
-    fn fail(&mut self, step: &Step, error: crate::host::EngineError) {
+    fn fail(&mut self, step: &Step, error: EngineError) {
         let action = step.describe();
         // The journal shows messages, not fields, unless it is asked for them: say it in both.
         let code = error.trouble.code;
         tracing::warn!(workspace = %self.name, code, action, error = %Chain(&error), "{}: {}", self.name, Chain(&error));
-        self.failures += 1;
-        if let (Step::AwaitReady, "editor-exited", Some(alive)) = (step, code, &mut self.alive) {
-            alive.ended.get_or_insert_with(Instant::now);
+        if matches!(step, Step::Start(_)) && self.note_cut_off(&error.trouble) {
+            return;
         }
+        match (step, code, &mut self.alive) {
+            (Step::AwaitReady, "editor-exited", Some(alive)) => {
+                alive.ended.get_or_insert_with(Instant::now);
+            }
+            (Step::AwaitReady, "editor-silent", Some(alive)) => alive.silent = Some(error.trouble.clone()),
+            (Step::AwaitReady, _, _) => {}
+            _ => self.start = None,
+        }
+        self.failures += 1;
         // One that has ended is judged by the next look, once nothing of it is left.
         let promising = matches!(step, Step::AwaitReady) && self.slow_finding().is_some();
         self.pause = Some(Pause {
@@ -321,17 +312,17 @@ impl<E: Engine> Worker<E> {
         if asked > self.serving {
             // Somebody has looked at it: what happened before is no reason to wait the longer.
             self.deaths = 0;
-            self.slow = None;
+            self.forget_start();
         }
         self.serving = asked;
         if changed {
-            self.slow = None;
+            self.forget_start();
             self.wanted = wanted.cloned();
         }
     }
 
     /// Takes one step; nothing when it was given up because something else is wanted now.
-    async fn take(&mut self, step: &Step, token: &CancellationToken) -> Option<Result<(), crate::host::EngineError>> {
+    async fn take(&mut self, step: &Step, token: &CancellationToken) -> Option<Result<(), EngineError>> {
         let begun = Instant::now();
         self.announce(step);
         failpoint::boundary();
@@ -345,8 +336,13 @@ impl<E: Engine> Worker<E> {
             () = token.cancelled() => return None,
             turn = turns.turn(step) => turn,
         };
+        match step {
+            Step::Start(_) => self.begin_try(),
+            Step::AwaitReady => self.begin_waiting(),
+            _ => {}
+        }
         let mut work = std::pin::pin!(engine.apply(&name, step));
-        let mut slow_from = self.slow_from().filter(|_| matches!(step, Step::AwaitReady));
+        let (mut slow_from, patience) = (self.slow_from(), self.patience());
         let result = match step {
             // Only these may take long, and giving them up leaves nothing half done: the next look sees what there is.
             Step::Start(_) | Step::AwaitReady => loop {
@@ -362,6 +358,14 @@ impl<E: Engine> Worker<E> {
                         slow_from = None;
                         self.say_slow();
                     }
+                    () = tokio::time::sleep_until(patience.until), if matches!(step, Step::AwaitReady) => {
+                        self.context.engine.given_up(&self.name).await;
+                        break Err(EngineError {
+                            doing: step.describe(),
+                            trouble: start::silent(&self.name, patience.until - patience.from),
+                            source: None,
+                        });
+                    }
                 }
             },
             _ => work.await,
@@ -371,7 +375,7 @@ impl<E: Engine> Worker<E> {
             Step::Start(_) if result.is_ok() => self.alive = Some(Alive::now()),
             Step::AwaitReady if result.is_ok() => self.answered(),
             Step::Stop => {
-                self.alive = None;
+                (self.alive, self.start) = (None, None);
                 if result.is_ok() {
                     self.handle.restart.store(false, Ordering::SeqCst);
                 }
@@ -410,55 +414,6 @@ impl<E: Engine> Worker<E> {
             Fact::Unknown(_) => {}
         }
     }
-
-    /// An editor that ended although it should run is started at once the first time, then after a growing pause.
-    fn note_death(&mut self, wanted: Option<&Workspace>, seen: &Sighting) {
-        match &seen.service {
-            Fact::Known(Service::Running(_)) => {
-                self.alive.get_or_insert_with(Alive::now);
-                if seen.answers == Fact::Known(true) {
-                    self.answered();
-                }
-            }
-            Fact::Known(Service::Absent) => {
-                let Some(alive) = self.alive.take().filter(|_| wanted.is_some_and(Workspace::should_run)) else {
-                    return;
-                };
-                if self.note_slow_end(&alive) {
-                    return;
-                }
-                let born = alive.born;
-                // guard: F14-counted
-                self.deaths = if born.elapsed() > STEADY { 1 } else { self.deaths + 1 };
-                tracing::warn!(workspace = %self.name, deaths = self.deaths, "{}: the editor ended by itself", self.name);
-                if self.deaths > 1 {
-                    let why = Trouble::new(
-                        "editor-exited",
-                        format!(
-                            "the editor ended {} times by itself; it is started again after a pause",
-                            self.deaths
-                        ),
-                        format!(
-                            "`csm logs {0}` shows its last words; `csm restart {0}` tries at once",
-                            self.name
-                        ),
-                    );
-                    self.pause = Some(Pause {
-                        until: Instant::now() + backoff(self.deaths - 1),
-                        removing: false,
-                        why,
-                        promising: false,
-                    });
-                }
-            }
-            Fact::Known(Service::Stopping) => {
-                if let Some(alive) = &mut self.alive {
-                    alive.ended.get_or_insert_with(Instant::now);
-                }
-            }
-            _ => {}
-        }
-    }
 }
 
 /// Waits until something else is wanted than at the look under way, or was asked for after it. Or the host has got an address
@@ -473,13 +428,19 @@ async fn superseded(
 ) {
     while desired.changed().await.is_ok() {
         let newest = desired.borrow_and_update();
-        let other = newest.workspaces.get(name) != wanted || newest.machine.own_addresses != addresses;
+        let other = newest.workspaces.get(name) != wanted
+            // guard: A1-while-it-starts
+            || newest.machine.own_addresses != addresses;
         drop(newest);
         if other || asked.load(Ordering::SeqCst) > serving {
             return;
         }
     }
     std::future::pending::<()>().await;
+}
+
+fn frozen(seen: &Sighting) -> bool {
+    matches!(&seen.service, Fact::Known(Service::Running(running)) if running.frozen)
 }
 
 /// 1 s, 2 s, 4 s and so on, to a minute.

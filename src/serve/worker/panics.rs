@@ -30,7 +30,7 @@ impl<E: Engine> Worker<E> {
         self.failures = 0;
         self.deaths = 0;
         self.alive = None;
-        self.slow = None;
+        self.start = None;
         self.pause = None;
         tracing::error!(
             workspace = %self.name,

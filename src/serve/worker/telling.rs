@@ -19,6 +19,8 @@ impl<E: Engine> Worker<E> {
     pub(super) fn announce(&mut self, step: &Step) {
         let state = match step {
             Step::Stop => State::Stopping,
+            // It is said to have failed until it answers.
+            Step::AwaitReady if self.is_silent() => return,
             Step::Start(_) | Step::AwaitReady => State::Starting,
             _ => return,
         };
@@ -35,9 +37,9 @@ impl<E: Engine> Worker<E> {
     }
 
     pub(super) fn publish(&mut self, wanted: Option<&Workspace>, seen: &Sighting, plan: &WorkspacePlan) {
-        let slow = self.slow_finding();
+        let (slow, silent) = (self.slow_finding(), self.silent_finding().cloned());
         let failure = self.pause.as_ref().filter(|pause| !pause.promising);
-        let paused = failure.map(|pause| &pause.why);
+        let paused = failure.map(|pause| &pause.why).or(silent.as_ref());
         let state = state(wanted, seen, plan, paused.is_some(), slow.is_some());
         let trouble = match state {
             Some(State::Blocked) => plan.blocked.first(),

@@ -133,6 +133,24 @@ def test_another_image_that_gives_up_is_started_again(host, product):
     assert not has_said(product)
 
 
+LATER = "203.0.113.89"
+
+
+def test_an_address_that_comes_while_it_starts_is_denied_at_once(host, product):
+    """Not once the wait for the editor is over, which its owner can draw out."""
+    held(product, 600000)
+    with under_way(host, "csm", "start", "sam") as starting:
+        host.wait_for("the status says that it is slow", lambda: has_said(product), 60)
+        try:
+            host.sh('ip addr add "$1/32" dev lo', LATER)
+            host.wait_for("its unit knows", lambda: LATER in host.show("csm-sam.service", "IPAddressDeny"), 15)
+            assert product.state("sam") == "starting"
+        finally:
+            host.sh('ip addr del "$1/32" dev lo', LATER)
+        let_go(host)
+        assert exit_code(starting, DEADLINE) == 0
+
+
 def test_one_that_is_broken_has_failed_at_once(host, product):
     """Nobody waits three minutes for what ended right away."""
     product.csm("stop", "sam")

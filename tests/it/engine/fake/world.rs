@@ -104,6 +104,10 @@ pub struct World {
     pub mortal: BTreeMap<WorkspaceName, Duration>,
     /// Workspaces whose editor takes so long to answer; every other takes [`super::READY`].
     pub slow: BTreeMap<WorkspaceName, Duration>,
+    /// Workspaces of which so many more editors end before they answer, each after so long.
+    pub giving_up: BTreeMap<WorkspaceName, (u32, Duration)>,
+    /// Workspaces whose editors say nothing.
+    pub silent: BTreeSet<WorkspaceName>,
     /// How long it takes to put away what an editor left that ended by itself.
     pub putting_away: Duration,
     /// Whether a workspace should run, as the test said it last.
@@ -124,6 +128,9 @@ pub struct World {
     controller: Option<Weak<Controller<FakeEngine>>>,
     tasks: TaskTracker,
 }
+
+/// Longer than any test.
+const NEVER: Duration = Duration::from_secs(1_000_000);
 
 pub type Shared = Arc<Mutex<World>>;
 
@@ -154,6 +161,8 @@ impl World {
             hanging: BTreeSet::new(),
             mortal: BTreeMap::new(),
             slow: BTreeMap::new(),
+            giving_up: BTreeMap::new(),
+            silent: BTreeSet::new(),
             putting_away: Duration::ZERO,
             wished: BTreeMap::new(),
             excused: BTreeSet::new(),
@@ -192,6 +201,30 @@ impl World {
             .values()
             .filter(|place| matches!(place.unit, Unit::Starting { .. }))
             .count()
+    }
+
+    /// After how long the next editor of a workspace answers, and after how long it ends by itself.
+    pub fn next_editor(&mut self, name: &WorkspaceName) -> (Duration, Option<Duration>) {
+        if let Some((left, life)) = self.giving_up.get_mut(name).filter(|(left, _)| *left > 0) {
+            *left -= 1;
+            return (NEVER, Some(*life));
+        }
+        let takes = self.slow.get(name).copied().unwrap_or(super::READY);
+        let takes = if self.silent.contains(name) { NEVER } else { takes };
+        (takes, self.mortal.get(name).copied())
+    }
+
+    /// Every editor answers from here on, and ends no more by itself.
+    pub fn at_ease(&mut self) {
+        self.slow.clear();
+        self.giving_up.clear();
+        self.silent.clear();
+        self.mortal.clear();
+        for place in self.places.values_mut() {
+            if let Unit::Running(editor) = &mut place.unit {
+                editor.answers_from = editor.answers_from.min(Instant::now());
+            }
+        }
     }
 
     /// The power goes: what was running, mounted or linked is no more.
