@@ -404,10 +404,15 @@ fn indent(text: &str, columns: usize) -> String {
         .fold(String::new(), |out, line| out + &format!("{:columns$}{line}\n", ""))
 }
 
-/// Puts values in place of `@KEY@`, in one pass: a value is never looked at again.
+/// Puts values in place of `@KEY@`, in one pass: a value is never looked at again. Leaves out the marks of guards
+/// (tests/guards), which are for readers of the source.
 fn fill(template: &str, values: &[(&str, &str)]) -> String {
+    let lines = template.split_inclusive('\n');
+    let template: String = lines
+        .filter(|line| !line.trim_start().starts_with("# guard: "))
+        .collect();
     let mut out = String::with_capacity(template.len() * 2);
-    let mut rest = template;
+    let mut rest = template.as_str();
     while let Some(start) = rest.find('@') {
         let after = &rest[start + 1..];
         let hit = values

@@ -86,6 +86,18 @@ fn file_of_a_workspace_with_a_tunnel() {
     snapshot("workspace", &text(&generation, "dan.conf"));
 }
 
+/// They mean nothing to who looks after an nginx.
+#[test]
+fn no_mark_of_a_guard_is_in_a_file() {
+    let mut config = config(&[("dan", Some(8090))]);
+    config.nginx.public_port = 443;
+    for (file, text) in render(&config, true).unwrap().files() {
+        assert!(!text.contains("guard:"), "{file}");
+        // What stands beside them stays.
+        assert!(text.contains("\n    # ") || file == BASE_FILE, "{file}");
+    }
+}
+
 #[test]
 fn strict_transport_security_only_where_the_port_is_the_one_browsers_go_to() {
     let mut config = config(&[("dan", None)]);
