@@ -109,7 +109,7 @@ impl Away {
         let (heading, text, refreshes, seconds) = match state {
             Some(api::State::Starting) => (
                 "is starting",
-                "This takes a few seconds. The page opens by itself as soon as it is ready.",
+                "This usually takes a few seconds, on a busy machine up to three minutes. The page opens by itself as soon as it is ready.",
                 true,
                 2,
             ),
