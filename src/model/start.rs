@@ -18,7 +18,7 @@ pub const SLOW: Duration = Duration::from_secs(8);
 /// What a start may take, from when it is begun until the editor answers, in one try or in several.
 pub const DEADLINE: Duration = Duration::from_secs(180);
 
-/// How long an editor that goes on running is waited for before it counts as silent.
+/// How long an editor that has had its start's time, and still runs, is waited for between two looks at it.
 pub const SILENT: Duration = Duration::from_secs(60);
 
 /// Tries of one start that came to nothing for want of time.
@@ -66,14 +66,10 @@ pub fn was_cut_off(why: &Trouble, took: Duration) -> bool {
     why.code == "start-failed" && took >= Duration::from_secs(START_SECONDS)
 }
 
-/// How long to wait for an editor that runs now, of a start that has lasted so long. What is left of the start's time, where
-/// an earlier try was slow, and as long as a try has to last to be called slow; `over`: the start's time was up before.
-pub fn patience(lasted: Duration, tries: Tries, over: bool) -> Duration {
-    if over || tries.all() == 0 {
-        SILENT
-    } else {
-        DEADLINE.saturating_sub(lasted).max(SLOW)
-    }
+/// How long to wait for an editor that runs now, of a start that has lasted so long: what is left of the start's time, and as
+/// long as a try has to last to be called slow.
+pub fn patience(lasted: Duration) -> Duration {
+    DEADLINE.saturating_sub(lasted).max(SLOW)
 }
 
 /// What there is to say of a start that has lasted so long, with the tries on the way. Nothing of one that may be quick yet,
@@ -114,14 +110,11 @@ pub fn too_slow(name: &WorkspaceName, lasted: Duration, tries: Tries) -> Trouble
     )
 }
 
-/// An editor that still runs, and was waited for so long.
-pub fn silent(name: &WorkspaceName, waited: Duration) -> Trouble {
+/// An editor that still runs, and has had its start's time.
+pub fn silent(name: &WorkspaceName) -> Trouble {
     Trouble::new(
         "editor-silent",
-        format!(
-            "the container runs, but its editor did not answer within {} s; it is waited for on",
-            waited.as_secs()
-        ),
+        "the container runs, but its editor does not answer; it is waited for on".to_owned(),
         format!("`csm logs {name}` shows what it says; `csm restart {name}` starts it anew"),
     )
 }
@@ -177,21 +170,15 @@ mod tests {
 
     #[test]
     fn an_editor_that_runs_is_waited_for_as_long_as_its_start_has_time() {
-        for (lasted, earlier, over, waits) in [
-            (0, tries(0, 0), false, 60),
-            (59, tries(0, 0), false, 60),
-            (31, tries(0, 1), false, 149),
-            (62, tries(1, 0), false, 118),
+        for (lasted, waits) in [
+            (0, 180),
+            (1, 179),
+            (31, 149),
             // It has been begun in time, so it may show what it is.
-            (179, tries(0, 3), false, 8),
-            (239, tries(3, 0), false, 8),
-            (200, tries(0, 3), true, 60),
+            (179, 8),
+            (239, 8),
         ] {
-            assert_eq!(
-                patience(seconds(lasted), earlier, over),
-                seconds(waits),
-                "{lasted} s, {earlier:?}"
-            );
+            assert_eq!(patience(seconds(lasted)), seconds(waits), "{lasted} s");
         }
     }
 
@@ -254,11 +241,6 @@ mod tests {
             let said = too_slow(&dan(), seconds(200), earlier);
             assert_eq!((said.code, said.message.as_str()), (code, message));
         }
-        let said = silent(&dan(), SILENT).message;
-        assert_eq!(
-            said,
-            "the container runs, but its editor did not answer within 60 s; it is waited for on"
-        );
     }
 
     /// Else a try could end for its own limit and be taken for one that is broken, or have no time for a second one; and who

@@ -358,11 +358,11 @@ impl<E: Engine> Worker<E> {
                         slow_from = None;
                         self.say_slow();
                     }
-                    () = tokio::time::sleep_until(patience.until), if matches!(step, Step::AwaitReady) => {
+                    () = tokio::time::sleep_until(patience), if matches!(step, Step::AwaitReady) => {
                         self.context.engine.given_up(&self.name).await;
                         break Err(EngineError {
                             doing: step.describe(),
-                            trouble: start::silent(&self.name, patience.until - patience.from),
+                            trouble: start::silent(&self.name),
                             source: None,
                         });
                     }

@@ -22,13 +22,6 @@ pub(super) struct Start {
     over: bool,
 }
 
-/// A wait for an editor.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Patience {
-    pub from: Instant,
-    pub until: Instant,
-}
-
 impl Start {
     fn at(moment: Instant) -> Self {
         Self {
@@ -57,19 +50,20 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    /// How long it is waited for. To be interrupted makes that no longer.
-    pub(super) fn patience(&self) -> Patience {
+    /// Until when it is waited for. To be interrupted makes that no longer.
+    pub(super) fn patience(&self) -> Instant {
         let now = Instant::now();
-        let (from, most) = match self.start.filter(|_| !self.is_silent()) {
+        match self.start.filter(|_| !self.is_silent()) {
             Some(start) => {
-                let from = start.waited.unwrap_or(now);
-                (from, start::patience(from - start.since, start.tries, start.over))
+                let waited = start.waited.unwrap_or(now);
+                waited
+                    + if start.over {
+                        start::SILENT
+                    } else {
+                        start::patience(waited - start.since)
+                    }
             }
-            None => (now, start::SILENT),
-        };
-        Patience {
-            from,
-            until: from + most,
+            None => now + start::SILENT,
         }
     }
 

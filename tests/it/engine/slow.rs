@@ -187,15 +187,15 @@ async fn an_editor_that_ends_at_once_after_a_slow_try_has_failed() {
 /// It was `starting` for three minutes each time that it was waited for again, and nothing said why.
 #[tokio::test(start_paused = true)]
 async fn an_editor_that_says_nothing_has_failed_until_it_answers() {
-    let host = slow_host(LONG * 2, None);
+    let host = slow_host(LONG * 6, None);
     let begun = Instant::now();
     let daemon = host.daemon(config(DAN));
     let mut report = daemon.controller.report(&name("dan")).unwrap();
     report.wait_for(|report| report.state == State::Failed).await.unwrap();
     let took = begun.elapsed();
-    assert!(took > SILENT && took < SILENT + Duration::from_secs(2), "{took:?}");
+    assert!(took >= DEADLINE && took < DEADLINE + Duration::from_secs(2), "{took:?}");
     let findings = daemon.report("dan").findings;
-    insta::assert_snapshot!(findings[0].message, @"the container runs, but its editor did not answer within 60 s; it is waited for on");
+    insta::assert_snapshot!(findings[0].message, @"the container runs, but its editor does not answer; it is waited for on");
     assert_eq!((findings.len(), findings[0].code), (1, "editor-silent"));
 
     let (states, findings) = seen_until(&daemon, Instant::now() + DEADLINE * 3).await;
@@ -203,7 +203,7 @@ async fn an_editor_that_says_nothing_has_failed_until_it_answers() {
     assert_eq!(findings.len(), 1, "{findings:#?}");
     // Somebody asks, and it is waited for anew.
     daemon.start("dan").await;
-    let (states, _) = seen_until(&daemon, Instant::now() + SILENT * 2).await;
+    let (states, _) = seen_until(&daemon, Instant::now() + DEADLINE + SILENT).await;
     assert_eq!(states, [State::Failed, State::Starting, State::Failed]);
     host.world().at_ease();
     let (states, _) = seen_until(&daemon, Instant::now() + SILENT * 2).await;
