@@ -55,11 +55,6 @@ def pages(product):
         }
 
 
-def assert_unnoticed(product, before):
-    for what, took in pages(product).items():
-        latency.assert_unnoticed(what, before[what], took)
-
-
 def test_f6_pid_1_stands_still(host, product, invariants, sam):
     assert sam.stop() == 0
     before = pages(product)
@@ -68,7 +63,7 @@ def test_f6_pid_1_stands_still(host, product, invariants, sam):
         with standing_still(host):
             starting = ends.enter_context(under_way(host, "csm", "start", "sam"))
             host.wait_for("the wish is on disk", lambda: sam.intent()["running"] is True, 5)
-            assert_unnoticed(product, before)
+            latency.assert_stays_unnoticed(before, lambda: pages(product))
             host.wait_for("status tells", lambda: degraded() == ["systemd-unreachable"], 30)
         host.wait_for("it mended by itself", lambda: not degraded(), 15)
         begun = pace.clock()
@@ -93,7 +88,7 @@ def test_f6_a_thousand_jobs_are_queued(host, product, invariants, sam):
 
         begun = pace.clock()
         assert sam.stop() == 0
-        assert_unnoticed(product, before)
+        latency.assert_stays_unnoticed(before, lambda: pages(product))
         assert sam.start() == 0 and sam.is_ready()
         print(f"csm stop and start, with a look at the pages in between, took {pace.clock() - begun:.1f} s")
         invariants.check()

@@ -113,7 +113,7 @@ class Shared:
         self.product.wait_settled()
         # The gateway runs from the first question on.
         with self.product.client("dan") as stranger:
-            self.product.host.wait_for("strangers are asked to sign in", lambda: stranger.get("/").status_code == 401, 30)
+            self.product.host.wait_for("there is a page to sign in", lambda: stranger.get("/_csm/sign-in").status_code == 200, 30)
         self._before, self._traces = self._look()
         return self.product
 

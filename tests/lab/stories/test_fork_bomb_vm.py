@@ -18,12 +18,13 @@ def at_limit(product, name):
 
 def test_a_fork_bomb_is_its_owners_own_trouble(host, product):
     before = product.main_pids("dan")
-    alone = latency.of_health(product, "dan", 100)
+    dans = lambda: {"a neighbour's /healthz": latency.of_health(product, "dan", 100)}  # noqa: E731
+    alone = dans()
     bomb = host.start(*product.inside_argv("sam", "bash", "-c", "bomb() { bomb | bomb & }; while :; do bomb; done"))
     try:
         host.wait_for("the bomb is at its limit", lambda: at_limit(product, "sam") > 50, 90)
         # Below a quarter of a second nobody notices, and an emulated processor jumps that far.
-        latency.assert_unnoticed("a neighbour's /healthz", alone, latency.of_health(product, "dan", 100), 0.25)
+        latency.assert_stays_unnoticed(alone, dans, 0.25)
         # Other people's: nothing of the kind.
         assert at_limit(product, "dan") == 0
 
