@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use crate::host::logs::find;
 use crate::host::systemd::{Systemd, SystemdError, number};
 use crate::model::desired::Workspace;
-use crate::model::systemd::{UnitSpec, Value, exec};
+use crate::model::systemd::{ANY_LINE, UnitSpec, Value, exec};
 use crate::model::unit;
 
 /// A home that takes longer is not counted.
@@ -64,6 +64,7 @@ pub async fn used(systemd: &Systemd, path: &str, workspace: &Workspace) -> Resul
             ("NoNewPrivileges", Value::Bool(true)),
             ("WorkingDirectory", Value::Text("/".to_owned())),
             ("StandardError", Value::Text("null".to_owned())),
+            ANY_LINE,
             ("Nice", Value::I32(19)),
             ("IOSchedulingClass", Value::I32(IDLE)),
             ("MemoryMax", Value::U64(MEMORY)),

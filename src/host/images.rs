@@ -14,7 +14,7 @@ use crate::model::desired::Machine;
 use crate::model::layout::IMAGES_ACCOUNT;
 use crate::model::names::{ImageId, ImageRef};
 use crate::model::podman;
-use crate::model::systemd::{UnitSpec, Value, exec};
+use crate::model::systemd::{ANY_LINE, UnitSpec, Value, exec};
 
 const UNIT: &str = "code-server-multi-images.service";
 const LOOK: Duration = Duration::from_secs(60);
@@ -155,6 +155,7 @@ async fn podman_unit(
             ("Type", Value::Text("oneshot".to_owned())),
             ("User", Value::Text(IMAGES_ACCOUNT.to_owned())),
             ("WorkingDirectory", Value::Text("/".to_owned())),
+            ANY_LINE,
             ("CollectMode", Value::Text("inactive-or-failed".to_owned())),
             (
                 "RuntimeDirectory",

@@ -11,7 +11,7 @@ use tokio::net::unix::pipe::Receiver;
 use tokio::sync::oneshot;
 
 use crate::host::systemd::{Systemd, SystemdError, number};
-use crate::model::systemd::{UnitSpec, Value, exec};
+use crate::model::systemd::{ANY_LINE, UnitSpec, Value, exec};
 
 /// How long systemd may take to start journalctl.
 const START: Duration = Duration::from_secs(15);
@@ -117,6 +117,7 @@ pub async fn open(systemd: &Arc<Systemd>, path: &str, query: &Query) -> Result<L
             ("SupplementaryGroups", Value::Texts(vec!["systemd-journal".to_owned()])),
             ("PrivateNetwork", Value::Bool(true)),
             ("WorkingDirectory", Value::Text("/".to_owned())),
+            ANY_LINE,
             ("CollectMode", Value::Text("inactive-or-failed".to_owned())),
             ("ExecStart", Value::Execs(vec![exec(&journalctl, arguments)])),
         ],

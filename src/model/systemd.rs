@@ -42,6 +42,12 @@ pub struct UnitSpec {
     pub properties: Vec<(&'static str, Value)>,
 }
 
+/// Of every unit of ours: what a process prints is a message, whatever it begins with. By default journald takes `<0>` at the
+/// beginning of a line for how urgent it is (sd-daemon(3)), and writes what is most urgent to the terminals of everybody who is
+/// logged in, byte for byte.
+// guard: A40-prefix
+pub const ANY_LINE: (&str, Value) = ("SyslogLevelPrefix", Value::Bool(false));
+
 /// Escapes a path as systemd-escape(1) --path does, and adds the suffix.
 pub fn path_unit_name(path: &Path, suffix: &str) -> String {
     use std::os::unix::ffi::OsStrExt;

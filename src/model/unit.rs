@@ -12,7 +12,7 @@ use crate::model::desired::{Machine, Workspace};
 use crate::model::layout::Places;
 use crate::model::names::{ImageId, WorkspaceName};
 use crate::model::podman;
-use crate::model::systemd::{UnitSpec, Value, exec, path_unit_name};
+use crate::model::systemd::{ANY_LINE, UnitSpec, Value, exec, path_unit_name};
 
 pub const SLICE: &str = "csm.slice";
 
@@ -271,6 +271,7 @@ pub fn storage_check(name: &WorkspaceName, service: &UnitSpec, program: &str) ->
         ("CollectMode", Value::Text("inactive-or-failed".to_owned())),
         ("TimeoutStartUSec", Value::U64(3 * STORAGE_CHECK_SECONDS * 1_000_000)),
         ("TimeoutStopUSec", Value::U64(1_000_000)),
+        ANY_LINE,
         ("ExecStart", Value::Execs(vec![exec(program, podman::check())])),
     ];
     properties.extend(same.cloned());
@@ -289,7 +290,7 @@ pub fn storage_check(name: &WorkspaceName, service: &UnitSpec, program: &str) ->
 /// through, because a 32-bit one reaches `socket` by a way that can't be filtered (systemd.exec(5), RestrictAddressFamilies=).
 ///
 /// Before systemd 255 these would imply NoNewPrivileges=, and newuidmap could not map the container's ids.
-pub fn inherited() -> [(&'static str, Value); 6] {
+pub fn inherited() -> [(&'static str, Value); 7] {
     // guard: A20-families
     let families = vec!["AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK"];
     [
@@ -302,6 +303,7 @@ pub fn inherited() -> [(&'static str, Value); 6] {
         ("RestrictAddressFamilies", Value::Allowed(families)),
         // guard: A20-architecture
         ("SystemCallArchitectures", Value::Texts(vec!["native".to_owned()])),
+        ANY_LINE,
     ]
 }
 
@@ -507,3 +509,6 @@ pub fn owner_of(unit: &str, description: &str) -> Option<WorkspaceName> {
 
 #[cfg(test)]
 pub(crate) mod tests;
+
+#[cfg(test)]
+mod hash_tests;

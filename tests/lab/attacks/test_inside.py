@@ -7,6 +7,7 @@ import time
 import pytest
 
 from lab import pace, wait
+from lab.line import TAKE
 from lab.meanwhile import busy, under_way
 
 # Each line: a name, the call (x86_64), and what it is answered. Podman's own filter of system calls and the lack of every
@@ -260,28 +261,14 @@ def test_a_restless_socket_directory_keeps_nobody_busy(host, product):
         product.csm("restart", "dan")
 
 
-# Standard output of the container is the unit's own line to journald. code-server holds it, and dan may take what
-# code-server holds: both run as the same user.
-FLOOD = r"""
-import ctypes, os, sys
-libc = ctypes.CDLL(None, use_errno=True)
-line = None
-for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
-    try:
-        target = os.readlink(f"/proc/{pid}/fd/1")
-    except OSError:
-        continue
-    if target.startswith("socket:"):
-        fd = libc.syscall(438, libc.syscall(434, pid, 0), 1, 0)
-        if fd >= 0:
-            line = fd
-            break
-if line is None:
-    sys.exit("no process whose output goes to the journal can be reached")
+FLOOD = (
+    TAKE
+    + r"""
 count = int(sys.argv[1])
 for first in range(0, count, 1000):
     os.write(line, b"".join(b"lab-flood %d\n" % n for n in range(first, min(first + 1000, count))))
 """
+)
 
 
 # By src/model/unit.rs; journald takes up to seven times as many where its disk has room.
