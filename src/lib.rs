@@ -15,6 +15,7 @@ pub mod model {
     pub mod exec;
     pub mod layout;
     pub mod names;
+    pub mod network;
     pub mod nginx;
     pub mod oom;
     pub mod plan;

@@ -20,11 +20,13 @@ use crate::cli::{Outcome, Screen};
 use crate::model::config::{self, Config};
 use crate::model::doctor::certificate;
 use crate::model::doctor::machine::{self, Directory};
+use crate::model::doctor::network;
 use crate::model::doctor::units::{self, Nginx, Service, Wiring};
 use crate::model::doctor::web;
 use crate::model::doctor::{Configuration, Facts, Finding, Severity, examine};
 use crate::model::layout::{Layout, WEB_GROUP};
 use crate::model::names::HostName;
+use crate::model::network::first_resolver;
 use crate::model::nginx::PROBE_SOCKET;
 use crate::model::plan::Fact;
 
@@ -112,6 +114,7 @@ async fn look(path: &Path) -> Facts {
     let accounts = config.map(accounts::look);
     Facts {
         machine,
+        network: network(),
         configuration,
         accounts,
         web,
@@ -170,6 +173,21 @@ async fn machine(config: Option<&Config>) -> machine::Facts {
         controllers,
         memory: text("/proc/meminfo"),
         directories: [Some(state), homes].into_iter().flatten().collect(),
+    }
+}
+
+fn network() -> network::Facts {
+    let resolv_conf = match std::fs::read_to_string("/etc/resolv.conf") {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Fact::Known(String::new()),
+        Ok(text) => Fact::Known(text),
+        Err(error) => Fact::Unknown(error.to_string()),
+    };
+    // Only an address of this host's can be bound to.
+    let resolver = resolv_conf.known().and_then(|text| first_resolver(text));
+    let resolver_is_own = resolver.is_some_and(|address| std::net::UdpSocket::bind((address, 0)).is_ok());
+    network::Facts {
+        resolv_conf,
+        resolver_is_own,
     }
 }
 

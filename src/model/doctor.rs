@@ -4,6 +4,7 @@
 pub mod accounts;
 pub mod certificate;
 pub mod machine;
+pub mod network;
 pub mod units;
 pub mod versions;
 pub mod web;
@@ -87,6 +88,7 @@ impl Finding {
 #[derive(Debug, Clone)]
 pub struct Facts {
     pub machine: machine::Facts,
+    pub network: network::Facts,
     pub configuration: Configuration,
     /// What needs a configuration to look at; nothing without one.
     pub accounts: Option<accounts::Facts>,
@@ -113,6 +115,7 @@ impl Configuration {
 pub fn examine(facts: &Facts) -> Vec<Finding> {
     let config = facts.configuration.config();
     let mut findings = machine::examine(&facts.machine, config);
+    findings.extend(network::examine(&facts.network));
     findings.push(configuration(&facts.configuration));
     if let (Some(config), Some(accounts)) = (config, &facts.accounts) {
         findings.extend(accounts::examine(accounts, config));
@@ -187,6 +190,7 @@ mod tests {
     fn a_configuration_that_is_not_there_does_not_hide_the_machine() {
         let facts = Facts {
             machine: machine::tests::good(),
+            network: network::tests::good(),
             configuration: Configuration::Unreadable {
                 path: "/etc/x.toml".into(),
                 why: "it is not there".into(),

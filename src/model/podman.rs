@@ -7,6 +7,7 @@ use crate::model::account::CONTAINER_ID;
 use crate::model::desired::{Machine, Workspace};
 use crate::model::layout::{HOME_PARTS, Places, SOCKET};
 use crate::model::names::ImageId;
+use crate::model::network::FORWARDERS;
 
 /// Name of the one container in each account's own store.
 pub const CONTAINER: &str = "workspace";
@@ -49,7 +50,11 @@ pub fn run(workspace: &Workspace, machine: &Machine, image: &ImageId) -> Vec<Str
         // guard: A20-privileges
         "--security-opt=no-new-privileges",
     ]);
-    argv.push(format!("--network={NETWORK}"));
+    let [four, six] = FORWARDERS;
+    argv.push(format!("--network={NETWORK},--dns-forward,{four},--dns-forward,{six}"));
+    // guard: A41-named
+    // Named here, Podman names nobody else: where the host's resolver is on its loopback, it would put Google's beside it.
+    argv.extend(FORWARDERS.map(|address| format!("--dns={address}")));
     argv.push(format!("--user={CONTAINER_ID}:{CONTAINER_ID}"));
     argv.push(format!("--hostname={}", workspace.name));
     for (part, inside) in HOME_PARTS {

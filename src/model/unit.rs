@@ -2,7 +2,7 @@
 //! (systemd.service(5), systemd.resource-control(5), systemd.mount(5)).
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use blake2::{Blake2s256, Digest};
 
@@ -11,6 +11,7 @@ use crate::model::config::Limits;
 use crate::model::desired::{Machine, Workspace};
 use crate::model::layout::Places;
 use crate::model::names::{ImageId, WorkspaceName};
+use crate::model::network;
 use crate::model::podman;
 use crate::model::systemd::{ANY_LINE, UnitSpec, Value, exec, path_unit_name};
 
@@ -117,52 +118,11 @@ pub struct Live {
     pub denied: Vec<(IpAddr, u32)>,
 }
 
-/// Link-local ranges, where clouds answer with credentials, and this host's own addresses. Loopback is not in it: pasta
-/// forwards nothing to it, and the host's resolver may listen there.
-pub fn denied_networks(machine: &Machine) -> Vec<(IpAddr, u32)> {
-    let mut networks: Vec<(IpAddr, u32)> = vec![
-        // guard: A2-link-local
-        (IpAddr::V4(Ipv4Addr::new(169, 254, 0, 0)), 16),
-        // guard: A2-not-link-local
-        (IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)), 128),
-        (IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), 10),
-    ];
-    // guard: A1-own-addresses
-    networks.extend(
-        machine
-            .own_addresses
-            .iter()
-            .map(|address| (*address, if address.is_ipv4() { 32 } else { 128 })),
-    );
-    // systemd keeps no network that lies within another, so neither does what it is compared with.
-    let within = |inner: &(IpAddr, u32), outer: &(IpAddr, u32)| inner != outer && covers(*outer, inner.0);
-    let all = networks.clone();
-    networks.retain(|network| !all.iter().any(|other| within(network, other)));
-    networks.sort_unstable();
-    networks.dedup();
-    networks
-}
-
-/// Whether a network holds an address. Wider networks only ever stand in the list as link-local ranges.
-fn covers((network, prefix): (IpAddr, u32), address: IpAddr) -> bool {
-    match (network, address) {
-        (IpAddr::V4(network), IpAddr::V4(address)) => {
-            let shift = 32 - prefix.min(32);
-            shift == 32 || network.to_bits() >> shift == address.to_bits() >> shift
-        }
-        (IpAddr::V6(network), IpAddr::V6(address)) => {
-            let shift = 128 - prefix.min(128);
-            shift == 128 || network.to_bits() >> shift == address.to_bits() >> shift
-        }
-        _ => false,
-    }
-}
-
 impl Live {
     pub fn of(workspace: &Workspace, machine: &Machine) -> Self {
         Self {
             limits: workspace.limits.clone(),
-            denied: denied_networks(machine),
+            denied: network::denied(&machine.own_addresses),
         }
     }
 

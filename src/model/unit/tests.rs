@@ -99,7 +99,7 @@ pub(crate) fn shown(spec: &UnitSpec) -> String {
 fn the_service_of_a_workspace_with_little() {
     assert_snapshot!(shown(&made_from("[workspaces.dan]\n").0), @r#"
 csm-dan.service
-Description Text("code-server-multi workspace dan image=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa environment=69217a3079908094 runtime=a271f2ee248c80a1")
+Description Text("code-server-multi workspace dan image=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa environment=69217a3079908094 runtime=02801bd125386d99")
 Slice Text("csm.slice")
 Type Text("notify")
 NotifyAccess Text("all")
@@ -152,7 +152,9 @@ ExecStart /usr/bin/podman
     --log-driver=passthrough
     --cap-drop=all
     --security-opt=no-new-privileges
-    --network=pasta:--no-map-gw,--map-guest-addr,none,--map-host-loopback,none,-t,none,-u,none,-T,none,-U,none
+    --network=pasta:--no-map-gw,--map-guest-addr,none,--map-host-loopback,none,-t,none,-u,none,-T,none,-U,none,--dns-forward,192.0.0.8,--dns-forward,100::8
+    --dns=192.0.0.8
+    --dns=100::8
     --user=1000:1000
     --hostname=dan
     --mount=type=bind,src=/run/code-server-multi/mounts/dan/data/home,dst=/home/coder
@@ -204,7 +206,7 @@ fn the_service_of_a_workspace_with_everything() {
         .collect();
     assert_snapshot!(differing.join("\n"), @r#"
 csm-full-stack.service
-Description Text("code-server-multi workspace full-stack image=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa environment=eb7eb39dafa7e101 runtime=96907ae4d47d41bb")
+Description Text("code-server-multi workspace full-stack image=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa environment=eb7eb39dafa7e101 runtime=3087a1e611bc916b")
 User Text("dan")
 RuntimeDirectory Texts(["csm-full-stack"])
 Environment Texts(["HOME=/var/lib/code-server-multi/accounts/full-stack", "PATH=/usr/bin:/usr/sbin", "XDG_RUNTIME_DIR=/run/csm-full-stack", "CONTAINERS_CONF=/var/lib/code-server-multi/podman/full-stack/containers.conf", "CONTAINERS_STORAGE_CONF=/var/lib/code-server-multi/podman/full-stack/storage.conf", "CONTAINERS_REGISTRIES_CONF=/var/lib/code-server-multi/podman/full-stack/registries.conf"])
