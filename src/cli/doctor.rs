@@ -20,10 +20,10 @@ use crate::cli::{Outcome, Screen};
 use crate::model::config::{self, Config};
 use crate::model::doctor::certificate;
 use crate::model::doctor::machine::{self, Directory};
-use crate::model::doctor::network;
 use crate::model::doctor::units::{self, Nginx, Service, Wiring};
 use crate::model::doctor::web;
 use crate::model::doctor::{Configuration, Facts, Finding, Severity, examine};
+use crate::model::doctor::{counts, network};
 use crate::model::layout::{Layout, WEB_GROUP};
 use crate::model::names::HostName;
 use crate::model::network::first_resolver;
@@ -115,6 +115,7 @@ async fn look(path: &Path) -> Facts {
     Facts {
         machine,
         network: network(),
+        counts: counts(),
         configuration,
         accounts,
         web,
@@ -174,6 +175,22 @@ async fn machine(config: Option<&Config>) -> machine::Facts {
         memory: text("/proc/meminfo"),
         directories: [Some(state), homes].into_iter().flatten().collect(),
     }
+}
+
+/// What this kernel has no name for, or not in this network, is left out.
+fn counts() -> counts::Facts {
+    let mut found = std::collections::BTreeMap::new();
+    for name in counts::NAMES {
+        let path = format!("/proc/sys/{}", name.replace('.', "/"));
+        match std::fs::read_to_string(&path) {
+            Ok(text) => {
+                found.insert(name, text);
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Fact::Unknown(format!("{path}: {error}")),
+        }
+    }
+    Fact::Known(found)
 }
 
 fn network() -> network::Facts {

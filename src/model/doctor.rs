@@ -3,6 +3,7 @@
 
 pub mod accounts;
 pub mod certificate;
+pub mod counts;
 pub mod machine;
 pub mod network;
 pub mod units;
@@ -89,6 +90,7 @@ impl Finding {
 pub struct Facts {
     pub machine: machine::Facts,
     pub network: network::Facts,
+    pub counts: counts::Facts,
     pub configuration: Configuration,
     /// What needs a configuration to look at; nothing without one.
     pub accounts: Option<accounts::Facts>,
@@ -116,6 +118,7 @@ pub fn examine(facts: &Facts) -> Vec<Finding> {
     let config = facts.configuration.config();
     let mut findings = machine::examine(&facts.machine, config);
     findings.extend(network::examine(&facts.network));
+    findings.extend(counts::examine(&facts.counts, config));
     findings.push(configuration(&facts.configuration));
     if let (Some(config), Some(accounts)) = (config, &facts.accounts) {
         findings.extend(accounts::examine(accounts, config));
@@ -191,6 +194,7 @@ mod tests {
         let facts = Facts {
             machine: machine::tests::good(),
             network: network::tests::good(),
+            counts: counts::tests::good(),
             configuration: Configuration::Unreadable {
                 path: "/etc/x.toml".into(),
                 why: "it is not there".into(),

@@ -285,6 +285,7 @@ mod tests {
         LimitNOFILESoft U64(1024)
         RestrictAddressFamilies Allowed(["AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK"])
         SystemCallArchitectures Texts(["native"])
+        SystemCallFilter Refused(["io_setup:ENOSYS"])
         SyslogLevelPrefix Bool(false)
         "#);
     }

@@ -21,6 +21,10 @@ pub const INNER: &str = "/run/csm";
 /// What runs the entrypoint; every image has one.
 const SHELL: &str = "/bin/sh";
 
+/// Terminals of a workspace: of all containers together the kernel has 3,072, if nobody set another number
+/// (kernel.pty.max without kernel.pty.reserve).
+pub const TERMINALS: u32 = 128;
+
 /// pasta(1) in full, so that no default of Podman's opens a way to the host: no address of the host's is mapped, no
 /// port is forwarded in either direction.
 // guard: A2-pasta A3-forwarded
@@ -70,6 +74,11 @@ pub fn run(workspace: &Workspace, machine: &Machine, image: &ImageId) -> Vec<Str
         &machine.layout.entrypoint().to_string_lossy(),
         &format!("{INNER}/entrypoint"),
         true,
+    ));
+    // As Podman mounts it otherwise, which has no bound.
+    // guard: A42-terminals
+    argv.push(format!(
+        "--mount=type=devpts,dst=/dev/pts,newinstance,ptmxmode=0666,mode=0620,gid=5,max={TERMINALS}"
     ));
     argv.push("--workdir=/home/coder/project".to_owned());
     for (name, value) in built_in_environment(workspace) {

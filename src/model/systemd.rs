@@ -29,6 +29,8 @@ pub enum Value {
     Execs(Vec<Exec>),
     /// `(bas)`: nothing but these
     Allowed(Vec<&'static str>),
+    /// `(bas)`: all but these
+    Refused(Vec<&'static str>),
     /// `a(ssbt)`: what is to be seen where, not below it, and it has to be there
     Binds(Vec<(String, String)>),
     /// `a(iayu)`: address family is told by the address

@@ -29,10 +29,8 @@ fn variant(value: &Value) -> Variant<'static> {
                 .map(|Exec { path, argv }| (path.clone(), argv.clone(), false));
             Variant::from(rows.collect::<Vec<_>>())
         }
-        Value::Allowed(words) => {
-            let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-            Variant::from((true, words))
-        }
+        Value::Allowed(words) => choice(true, words),
+        Value::Refused(words) => choice(false, words),
         Value::Binds(binds) => {
             let rows = binds.iter().map(|(from, to)| (from.clone(), to.clone(), false, 0_u64));
             Variant::from(rows.collect::<Vec<_>>())
@@ -45,6 +43,11 @@ fn variant(value: &Value) -> Variant<'static> {
             Variant::from(rows.collect::<Vec<_>>())
         }
     }
+}
+
+fn choice(allowed: bool, words: &[&'static str]) -> Variant<'static> {
+    let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+    Variant::from((allowed, words))
 }
 
 /// AF_INET and AF_INET6 as systemd counts them.

@@ -99,7 +99,7 @@ pub(crate) fn shown(spec: &UnitSpec) -> String {
 fn the_service_of_a_workspace_with_little() {
     assert_snapshot!(shown(&made_from("[workspaces.dan]\n").0), @r#"
 csm-dan.service
-Description Text("code-server-multi workspace dan image=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa environment=69217a3079908094 runtime=02801bd125386d99")
+Description Text("code-server-multi workspace dan image=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa environment=69217a3079908094 runtime=c833452780f82769")
 Slice Text("csm.slice")
 Type Text("notify")
 NotifyAccess Text("all")
@@ -134,6 +134,7 @@ LimitNOFILE U64(16384)
 LimitNOFILESoft U64(1024)
 RestrictAddressFamilies Allowed(["AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK"])
 SystemCallArchitectures Texts(["native"])
+SystemCallFilter Refused(["io_setup:ENOSYS"])
 SyslogLevelPrefix Bool(false)
 ExecStart /usr/bin/podman
     /usr/bin/podman
@@ -163,6 +164,7 @@ ExecStart /usr/bin/podman
     --mount=type=bind,src=/run/code-server-multi/run/dan,dst=/run/csm/http
     --mount=type=bind,src=/run/code-server-multi/secrets/dan,dst=/run/csm/secrets,ro=true
     --mount=type=bind,src=/run/code-server-multi/entrypoint,dst=/run/csm/entrypoint,ro=true
+    --mount=type=devpts,dst=/dev/pts,newinstance,ptmxmode=0666,mode=0620,gid=5,max=128
     --workdir=/home/coder/project
     --env=HOME=/home/coder
     --env=USER=coder
@@ -206,7 +208,7 @@ fn the_service_of_a_workspace_with_everything() {
         .collect();
     assert_snapshot!(differing.join("\n"), @r#"
 csm-full-stack.service
-Description Text("code-server-multi workspace full-stack image=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa environment=eb7eb39dafa7e101 runtime=3087a1e611bc916b")
+Description Text("code-server-multi workspace full-stack image=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa environment=eb7eb39dafa7e101 runtime=1111ad6dd269f034")
 User Text("dan")
 RuntimeDirectory Texts(["csm-full-stack"])
 Environment Texts(["HOME=/var/lib/code-server-multi/accounts/full-stack", "PATH=/usr/bin:/usr/sbin", "XDG_RUNTIME_DIR=/run/csm-full-stack", "CONTAINERS_CONF=/var/lib/code-server-multi/podman/full-stack/containers.conf", "CONTAINERS_STORAGE_CONF=/var/lib/code-server-multi/podman/full-stack/storage.conf", "CONTAINERS_REGISTRIES_CONF=/var/lib/code-server-multi/podman/full-stack/registries.conf"])

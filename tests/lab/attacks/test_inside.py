@@ -33,6 +33,7 @@ CALLS = {
     "a program for the kernel": ("bpf", 321, [5, 0, 0], "EPERM"),
     "the kernel's counters": ("perf_event_open", 298, [0, 0, -1, -1, 0], "EPERM"),
     "io_uring": ("io_uring_setup", 425, [8, 0], "ENOSYS"),
+    "slots for asynchronous calls": ("io_setup", 206, [1, bytes(8)], "ENOSYS"),
     "faults in user space": ("userfaultfd", 323, [0], "EPERM"),
     "a key": ("add_key", 248, [b"user", b"x", b"y", 1, -3], "ENOSYS"),
     "a module": ("init_module", 175, [0, 0, b""], "EPERM"),
