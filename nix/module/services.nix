@@ -80,6 +80,11 @@ in
       ];
       pathsToLink = [ "/bin" ];
     };
+    # Where what containers print is kept, and how much of it.
+    environment.etc."systemd/journald@code-server-multi.conf".source =
+      pkgs.writeText "code-server-multi.journald.conf" (
+        builtins.readFile ../units/code-server-multi.journald.conf
+      );
     # Who may be trusted with an image (policy.json): nothing is loaded without it.
     virtualisation.containers.enable = true;
 

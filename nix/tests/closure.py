@@ -30,7 +30,7 @@ with subtest("and is nowhere else"):
     state = found(f"find -L {places} -path '*/images/*' -prune -o -type f -print0 2>/dev/null", files=True)
     assert state == "", state
     for text in (
-        "journalctl --no-pager",
+        "journalctl --namespace='*' --no-pager",
         "systemctl show 'csm-*' 'code-server-multi*'",
         "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '",
     ):

@@ -396,7 +396,7 @@ impl Engine for LiveEngine {
 impl LiveEngine {
     /// Opens a workspace's log.
     pub async fn log(&self, name: &WorkspaceName, lines: u32, follow: bool) -> Result<Log, LogError> {
-        let query = Query::of_unit(&unit::service_name(name), lines, follow);
+        let query = Query::of_unit_in(unit::LOG_NAMESPACE, &unit::service_name(name), lines, follow);
         self.journal(&query).await
     }
 

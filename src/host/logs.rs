@@ -77,6 +77,13 @@ impl Query {
             follow,
         }
     }
+
+    /// The same of a unit that writes to a namespace of journald's; systemd doesn't.
+    pub fn of_unit_in(namespace: &str, unit: &str, lines: u32, follow: bool) -> Self {
+        let mut query = Self::of_unit(unit, lines, follow);
+        query.matches.push(format!("--namespace=+{namespace}"));
+        query
+    }
 }
 
 /// An open log. When it is dropped the pipe breaks, which ends journalctl (it polls its output while it follows).

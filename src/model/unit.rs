@@ -17,6 +17,10 @@ use crate::model::systemd::{ANY_LINE, UnitSpec, Value, exec, path_unit_name};
 
 pub const SLICE: &str = "csm.slice";
 
+/// Where journald keeps what containers print (systemd.exec(5), LogNamespace=): what is written without end there pushes nothing out
+/// that is in the machine's own journal, our events and everybody's refused sign-ins for example.
+pub const LOG_NAMESPACE: &str = "code-server-multi";
+
 /// A start that has not finished by then has failed.
 pub const START_SECONDS: u64 = 60;
 
@@ -171,6 +175,8 @@ pub fn service(workspace: &Workspace, account: &Account, machine: &Machine, imag
         ("RuntimeDirectoryMode", Value::U32(0o700)),
         ("TimeoutStartUSec", Value::U64(START_SECONDS * 1_000_000)),
         ("TimeoutStopUSec", Value::U64(STOP_SECONDS * 1_000_000)),
+        // guard: A43-namespace
+        ("LogNamespace", Value::Text(LOG_NAMESPACE.to_owned())),
         ("LogRateLimitIntervalUSec", Value::U64(10_000_000)),
         // guard: A21-log-rate
         ("LogRateLimitBurst", Value::U32(500)),
@@ -208,12 +214,13 @@ pub fn storage_check_name(name: &WorkspaceName) -> String {
 /// that did not start; the two share a runtime directory, which has to go with this one: a Podman that finds what another
 /// left there wants to join a process that is no more.
 pub fn storage_check(name: &WorkspaceName, service: &UnitSpec, program: &str) -> UnitSpec {
-    const SAME: [&str; 8] = [
+    const SAME: [&str; 9] = [
         "Slice",
         "User",
         "WorkingDirectory",
         "RuntimeDirectory",
         "RuntimeDirectoryMode",
+        "LogNamespace",
         "Environment",
         "Requires",
         "After",

@@ -331,7 +331,11 @@ async fn logs<E: Engine>(
     let engine = host.ok_or(Refusal::NoRoute)?.engine;
     let unreadable = |error| Refusal::Log {
         source: Box::new(error),
-        by_hand: format!("journalctl -u {}", unit::service_name(&name)),
+        by_hand: format!(
+            "journalctl --namespace=+{} -u {}",
+            unit::LOG_NAMESPACE,
+            unit::service_name(&name)
+        ),
     };
     let log = engine.log(&name, query.lines.min(100_000), query.follow).await;
     let token = app.token.clone();

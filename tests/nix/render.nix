@@ -117,11 +117,16 @@ in
         name: _: lib.hasInfix "code-server-multi" name || name == "nginx" || lib.hasPrefix "acme-" name
       );
       text = list: concatMapStrings (line: "${line}\n") list;
-      etc = lib.filterAttrs (name: _: name == "subuid" || name == "subgid") config.environment.etc;
+      etc = lib.filterAttrs (
+        name: _: name == "subuid" || name == "subgid" || lib.hasPrefix "systemd/journald@" name
+      ) config.environment.etc;
     in
     units (ours config.systemd.services) service ".service"
     // units (ours config.systemd.sockets) socket ".socket"
-    // lib.mapAttrs (_: file) etc
+    // lib.mapAttrs' (
+      # No file of a store has the other character in its name.
+      name: one: lib.nameValuePair (lib.replaceStrings [ "@" ] [ "-" ] (baseNameOf name)) (file one)
+    ) etc
     // {
       "config.toml" = toml.table [ ] config.services.code-server-multi.settings;
       "config.build" = configuration.command;

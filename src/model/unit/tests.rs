@@ -99,7 +99,7 @@ pub(crate) fn shown(spec: &UnitSpec) -> String {
 fn the_service_of_a_workspace_with_little() {
     assert_snapshot!(shown(&made_from("[workspaces.dan]\n").0), @r#"
 csm-dan.service
-Description Text("code-server-multi workspace dan image=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa environment=69217a3079908094 runtime=c833452780f82769")
+Description Text("code-server-multi workspace dan image=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa environment=69217a3079908094 runtime=815443a7fab1cefc")
 Slice Text("csm.slice")
 Type Text("notify")
 NotifyAccess Text("all")
@@ -113,6 +113,7 @@ RuntimeDirectory Texts(["csm-dan"])
 RuntimeDirectoryMode U32(448)
 TimeoutStartUSec U64(60000000)
 TimeoutStopUSec U64(20000000)
+LogNamespace Text("code-server-multi")
 LogRateLimitIntervalUSec U64(10000000)
 LogRateLimitBurst U32(500)
 Environment Texts(["HOME=/var/lib/code-server-multi/accounts/dan", "PATH=/usr/bin:/usr/sbin", "XDG_RUNTIME_DIR=/run/csm-dan", "CONTAINERS_CONF=/var/lib/code-server-multi/podman/dan/containers.conf", "CONTAINERS_STORAGE_CONF=/var/lib/code-server-multi/podman/dan/storage.conf", "CONTAINERS_REGISTRIES_CONF=/var/lib/code-server-multi/podman/dan/registries.conf"])
@@ -208,7 +209,7 @@ fn the_service_of_a_workspace_with_everything() {
         .collect();
     assert_snapshot!(differing.join("\n"), @r#"
 csm-full-stack.service
-Description Text("code-server-multi workspace full-stack image=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa environment=eb7eb39dafa7e101 runtime=1111ad6dd269f034")
+Description Text("code-server-multi workspace full-stack image=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa environment=eb7eb39dafa7e101 runtime=55a559e85d74785c")
 User Text("dan")
 RuntimeDirectory Texts(["csm-full-stack"])
 Environment Texts(["HOME=/var/lib/code-server-multi/accounts/full-stack", "PATH=/usr/bin:/usr/sbin", "XDG_RUNTIME_DIR=/run/csm-full-stack", "CONTAINERS_CONF=/var/lib/code-server-multi/podman/full-stack/containers.conf", "CONTAINERS_STORAGE_CONF=/var/lib/code-server-multi/podman/full-stack/storage.conf", "CONTAINERS_REGISTRIES_CONF=/var/lib/code-server-multi/podman/full-stack/registries.conf"])

@@ -45,7 +45,7 @@ def print_inside(product, text):
 
 def entries(host, word):
     """What the journal has of it, wherever journald keeps what workspaces say."""
-    host.sh("journalctl --sync; journalctl --namespace='*' --sync 2>/dev/null || true")
+    host.sh("journalctl --sync; journalctl --namespace=code-server-multi --sync 2>/dev/null || true")
     lines = host.sh('journalctl --boot --namespace="*" --output=json --output-fields=MESSAGE,PRIORITY,_SYSTEMD_UNIT --grep "$1" || true', word).splitlines()
     return [json.loads(line) for line in lines]
 

@@ -19,7 +19,7 @@ def kind(pid):
     found = re.search(r"/csm-([a-z0-9-]+)\.service/libpod-payload", pathlib.Path(f"/proc/{pid}/cgroup").read_text())
     return f"inside-{found[1]}" if found else "process"
 
-report("journal", output("journalctl", "--boot", "--output=export", "--no-pager"))
+report("journal", output("journalctl", "--namespace=*", "--boot", "--output=export", "--no-pager"))
 report("units", output("systemctl", "show", "--all", "--no-pager", "*"))
 for pid in filter(str.isdigit, os.listdir("/proc")):
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
@@ -83,7 +83,7 @@ for account in (one.pw_name for one in pwd.getpwall() if one.pw_name.startswith(
         sys.exit(f"Podman shows no container of {name}")
     report(f"inspect-{name}", output(*podman, "inspect", *containers) + output(*podman, "ps", "--all", "--format=json"))
 report("told-units", output(*STRANGER, "systemctl", "show", "--all", "--no-pager", "csm*", "code-server-multi*", "nginx*", "lab*", "run-code*"))
-report("told-journal", output(*STRANGER, "journalctl", "--boot", "--output=export", "--no-pager"))
+report("told-journal", output(*STRANGER, "journalctl", "--namespace=*", "--boot", "--output=export", "--no-pager"))
 report("told-processes", output(*STRANGER, "sh", "-c", "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ"))
 for word in words:
     found = output(*STRANGER, "grep", "-rlsaFf", "-", "--devices=skip", "/run", "/etc", "/var", "/tmp", "/home", "/root", "/srv", "/dev/shm", input=word.encode())

@@ -185,7 +185,7 @@ class Host:
         """What one wants to see after a failure. Never raises: it runs when something is broken already."""
         directory.mkdir(parents=True, exist_ok=True)
         wanted = {
-            "journal.txt": "journalctl --no-pager --boot -o short-precise",
+            "journal.txt": "journalctl --namespace='*' --no-pager --boot -o short-precise",
             "status.json": "csm status --json",
             "units.txt": "systemctl list-units --all --no-pager 'csm*' 'code-server-multi*' 'nginx*' 'run-code*'; systemctl --failed --no-pager",
             "nginx.txt": "tail -n 300 /var/log/nginx/*.log; head -n 200 /var/lib/code-server-multi/nginx/current/*.conf",

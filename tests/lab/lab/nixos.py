@@ -100,6 +100,7 @@ class Nixos(Product):
         host.put(nginx["certificate"], self.pki.certificate, 0o640, "root:nginx")
         host.put(nginx["certificate_key"], self.pki.key, 0o640, "root:nginx")
         host.put("/etc/tmpfiles.d/00-nixos.conf", self.read("tmpfiles.conf"))
+        host.put("/etc/systemd/journald@code-server-multi.conf", self.read("journald-code-server-multi.conf"))
         for unit in self.units():
             host.put(f"/etc/systemd/system/{unit}", self.read(unit))
         host.put("/etc/systemd/system/nginx.service", NGINX_UNIT)

@@ -122,7 +122,7 @@ def test_another_image_that_gives_up_is_started_again(host, product):
         ended = host.wait_for("csm start ends", lambda: starting.poll() is not None, DEADLINE) and starting.returncode
         said = starting.stdout.read().decode()
     assert ended == 0, said
-    assert "timed out" in host.sh("journalctl --sync; journalctl -o cat --unit csm-sam.service | grep -F 'timed out' | tail -n 1")
+    assert "timed out" in host.sh("journalctl --sync --namespace=code-server-multi; journalctl --namespace=code-server-multi -o cat --unit csm-sam.service | grep -F 'timed out' | tail -n 1")
     assert "gave up; it is started again. It is given 180 s in all; it is waited for, 300 s at most" in said, said
     assert seen.states[-1] == "ready" and "failed" not in seen.states, seen.states
     assert "editor-slow" in seen.codes and "editor-exited" not in seen.codes, seen.codes
