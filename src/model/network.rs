@@ -24,21 +24,43 @@ pub fn is_denied(address: IpAddr, denied: &[(IpAddr, u32)]) -> bool {
     denied.iter().any(|network| covers(*network, address))
 }
 
-/// Link-local ranges, where clouds answer with credentials, and this host's own addresses. Loopback is not in it: pasta
-/// forwards nothing to it, and the host's resolver may listen there.
+/// What reaches this host without being its address: groups, to which services of its own may belong, and everybody on a wire.
+const EVERYBODYS: &[(IpAddr, u32)] = &[
+    // guard: A44-groups
+    (IpAddr::V4(Ipv4Addr::new(224, 0, 0, 0)), 4),
+    (IpAddr::V4(Ipv4Addr::BROADCAST), 32),
+    // guard: A44-groups-of-six
+    (IpAddr::V6(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0)), 8),
+];
+
+/// Where clouds answer whoever asks from this machine with its credentials, beside what is link-local: Alibaba, Oracle's older one, Azure
+/// (which resolves names there too: docs/operations.md); Amazon, Google, Akamai and Scaleway.
+const CLOUDS: &[IpAddr] = &[
+    // guard: A44-clouds
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+    // guard: A2-not-link-local
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xa9fe, 0xa9fe, 0, 0, 0, 0, 1)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42)),
+];
+
+/// Every network that a workspace is kept from: link-local ranges and others where clouds answer with credentials, what is sent to
+/// everybody, and this host's `own` addresses, its networks' broadcast and anycast addresses among them. Loopback is not in it: pasta
+/// forwards nothing to it but questions for names, and the host's resolver may listen there.
 pub fn denied(own: &[IpAddr]) -> Vec<(IpAddr, u32)> {
+    let alone = |address: &IpAddr| (*address, if address.is_ipv4() { 32 } else { 128 });
     let mut networks: Vec<(IpAddr, u32)> = vec![
         // guard: A2-link-local
         (IpAddr::V4(Ipv4Addr::new(169, 254, 0, 0)), 16),
-        // guard: A2-not-link-local
-        (IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)), 128),
         (IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), 10),
     ];
+    networks.extend(EVERYBODYS);
+    networks.extend(CLOUDS.iter().map(alone));
     // guard: A1-own-addresses
-    networks.extend(
-        own.iter()
-            .map(|address| (*address, if address.is_ipv4() { 32 } else { 128 })),
-    );
+    networks.extend(own.iter().map(alone));
     // systemd keeps no network that lies within another, so neither does what it is compared with.
     let within =
         |inner: &(IpAddr, u32), outer: &(IpAddr, u32)| inner != outer && inner.1 >= outer.1 && covers(*outer, inner.0);

@@ -6,7 +6,10 @@ from . import wait
 
 # A cloud's machine for credentials, at the addresses that clouds have agreed on, and on the same wire one that is nobody's
 # secret. Both are another machine: none of them is this host's own address, which is refused for that reason already.
-METADATA = ["169.254.169.254", "169.254.170.2", "fd00:ec2::254", "fe80::a9fe:a9fe%lab-cloud"]
+METADATA = [
+    "169.254.169.254", "169.254.170.2", "fd00:ec2::254", "fe80::a9fe:a9fe%lab-cloud",
+    "100.100.100.200", "192.0.0.192", "168.63.129.16", "fd20:ce::254", "fd00:a9fe:a9fe::1", "fd00:42::42",
+]  # fmt: skip
 ELSEWHERE = ["198.51.100.2", "2001:db8:77::2"]
 CLOUD = """
 ip netns add lab-cloud
@@ -16,11 +19,13 @@ ip link set lab-cloud up
 far() { ip -n lab-cloud "$@"; }
 far link set lo up
 far addr add 198.51.100.2/30 dev cloud0; far -6 addr add 2001:db8:77::2/64 dev cloud0 nodad
-far addr add 169.254.169.254/32 dev cloud0; far addr add 169.254.170.2/32 dev cloud0
-far -6 addr add fd00:ec2::254/128 dev cloud0 nodad; far -6 addr add fe80::a9fe:a9fe/64 dev cloud0 nodad
+for one in 169.254.169.254 169.254.170.2 100.100.100.200 192.0.0.192 168.63.129.16; do far addr add $one/32 dev cloud0; done
+for one in fd00:ec2::254 fd20:ce::254 fd00:a9fe:a9fe::1 fd00:42::42; do far -6 addr add $one/128 dev cloud0 nodad; done
+far -6 addr add fe80::a9fe:a9fe/64 dev cloud0 nodad
 far link set cloud0 up
 far route add default via 198.51.100.1; far -6 route add default via 2001:db8:77::1
-ip route add 169.254.169.254 dev lab-cloud; ip route add 169.254.170.2 dev lab-cloud; ip -6 route add fd00:ec2::254 dev lab-cloud
+for one in 169.254.169.254 169.254.170.2 100.100.100.200 192.0.0.192 168.63.129.16; do ip route add $one dev lab-cloud; done
+for one in fd00:ec2::254 fd20:ce::254 fd00:a9fe:a9fe::1 fd00:42::42; do ip -6 route add $one dev lab-cloud; done
 """
 
 # Answers on each of the ports "KIND ADDRESS PORT ...".
