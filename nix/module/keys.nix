@@ -15,6 +15,7 @@ rec {
     domain = "domain";
     workspace_base = "workspaceBase";
     start_on_boot = "startOnBoot";
+    reserved_ports = "reservedPorts";
   };
 
   gateway.session_lifetime = "sessionLifetime";

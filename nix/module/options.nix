@@ -71,6 +71,17 @@ in
         "always"
         "What runs after the machine has started: what ran before (the default), everything, or nothing.";
 
+    reservedPorts =
+      optional (types.listOf types.port)
+        [
+          51820
+          41641
+        ]
+        ''
+          UDP ports of this machine that no workspace takes, not even for a moment: those of services that may start later.
+          Unset, WireGuard's, 51820. A change comes with a workspace's next start.
+        '';
+
     sessionLifetime = optional types.str "7d" ''
       How long a sign-in lasts without use, as `"30m"`, `"1h 30m"` or `"7d"`.
     '';

@@ -47,6 +47,7 @@ fn own_places(workspace: &Workspace, account: &Account, machine: &Machine, make:
     };
     let directories = [
         (&places.podman, Access::root(0o755)),
+        (&places.helpers, Access::root(0o755)),
         (
             &places.account_home,
             Access {
@@ -71,15 +72,26 @@ fn own_places(workspace: &Workspace, account: &Account, machine: &Machine, make:
         (&places.run, Access::root(0o755)),
     ];
     let texts = [
-        ("storage.conf", podman::storage_conf(&places)),
-        ("containers.conf", podman::containers_conf(Some(&places.podman))),
-        ("no-namespaces.json", podman::NO_NAMESPACES.to_owned()),
-        ("registries.conf", podman::REGISTRIES_CONF.to_owned()),
+        (places.podman.join("storage.conf"), podman::storage_conf(&places), 0o644),
+        (
+            places.podman.join("containers.conf"),
+            podman::containers_conf(Some(&places.podman)),
+            0o644,
+        ),
+        (
+            places.podman.join("no-namespaces.json"),
+            podman::NO_NAMESPACES.to_owned(),
+            0o644,
+        ),
+        (
+            places.podman.join("registries.conf"),
+            podman::REGISTRIES_CONF.to_owned(),
+            0o644,
+        ),
+        (places.helpers.join("pasta"), podman::pasta(), 0o755),
     ];
     let there = directories.iter().all(|(path, _)| path.is_dir())
-        && texts
-            .iter()
-            .all(|(name, text)| files::holds(&places.podman.join(name), text.as_bytes()));
+        && texts.iter().all(|(path, text, _)| files::holds(path, text.as_bytes()));
     if make {
         for (path, access) in directories {
             // What is mounted over a mount point has its own owner and mode.
@@ -88,10 +100,9 @@ fn own_places(workspace: &Workspace, account: &Account, machine: &Machine, make:
                 files::ensure_directory(path, access)?;
             }
         }
-        for (name, text) in texts {
-            let path = places.podman.join(name);
+        for (path, text, mode) in texts {
             if !files::holds(&path, text.as_bytes()) {
-                files::write_whole(&path, text.as_bytes(), Access::root(0o644))?;
+                files::write_whole(&path, text.as_bytes(), Access::root(mode))?;
             }
         }
     }

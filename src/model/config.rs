@@ -11,7 +11,7 @@ mod tests;
 mod values;
 mod workspace;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -78,6 +78,8 @@ pub struct Config {
     pub domain: HostName,
     pub workspace_base: PathBuf,
     pub start_on_boot: StartOnBoot,
+    /// UDP ports that no workspace takes of this host.
+    pub reserved_ports: BTreeSet<u16>,
     pub image: Image,
     pub nginx: Nginx,
     pub gateway: Gateway,

@@ -1,6 +1,6 @@
 //! DESIRED: configuration and intent together say what should be there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use crate::model::account::Account;
@@ -84,6 +84,8 @@ pub struct Workspace {
     /// `workspace_base/NAME`.
     pub home: PathBuf,
     pub limits: Limits,
+    /// UDP ports of this host that it may not take.
+    pub reserved_ports: BTreeSet<u16>,
     pub environment: BTreeMap<VariableName, String>,
     pub secret_environment: BTreeMap<VariableName, PathBuf>,
     pub password_file: Option<PathBuf>,
@@ -111,6 +113,7 @@ pub fn build(config: &Config, machine: Machine, intents: &BTreeMap<WorkspaceName
                 account: own.account.clone(),
                 home: config.workspace_base.join(name.as_str()),
                 limits: own.limits.clone(),
+                reserved_ports: config.reserved_ports.clone(),
                 environment: own.environment.clone(),
                 secret_environment: own.secret_environment.clone(),
                 password_file: own.password_file.clone(),

@@ -275,7 +275,7 @@ mod tests {
         KillMode Text("mixed")
         TimeoutStartUSec U64(15000000)
         TimeoutStopUSec U64(10000000)
-        Environment Texts(["HOME=/var/lib/code-server-multi/accounts/dan", "PATH=/usr/bin:/usr/sbin", "XDG_RUNTIME_DIR=/run/csm-dan", "CONTAINERS_CONF=/var/lib/code-server-multi/podman/dan/containers.conf", "CONTAINERS_STORAGE_CONF=/var/lib/code-server-multi/podman/dan/storage.conf", "CONTAINERS_REGISTRIES_CONF=/var/lib/code-server-multi/podman/dan/registries.conf"])
+        Environment Texts(["HOME=/var/lib/code-server-multi/accounts/dan", "PATH=/usr/bin:/usr/sbin", "XDG_RUNTIME_DIR=/run/csm-dan", "CONTAINERS_CONF=/var/lib/code-server-multi/podman/dan/containers.conf", "CONTAINERS_STORAGE_CONF=/var/lib/code-server-multi/podman/dan/storage.conf", "CONTAINERS_REGISTRIES_CONF=/var/lib/code-server-multi/podman/dan/registries.conf", "CONTAINERS_HELPER_BINARY_DIR=/var/lib/code-server-multi/podman/dan/bin"])
         ExecStart /usr/local/bin/csm
             /usr/local/bin/csm
             exec-when-told

@@ -80,6 +80,7 @@ impl Layout {
         let run = self.run.join("run").join(name);
         Places {
             podman: self.state.join("podman").join(name),
+            helpers: self.state.join("podman").join(name).join("bin"),
             account_home: self.state.join("accounts").join(name),
             container_store: self.state.join("accounts").join(name).join("storage"),
             mounts: self.run.join("mounts").join(name),
@@ -103,6 +104,8 @@ pub const SOCKET: &str = "http.sock";
 pub struct Places {
     /// Root-owned Podman configuration.
     pub podman: PathBuf,
+    /// What Podman runs before it looks for programs elsewhere.
+    pub helpers: PathBuf,
     /// The account's HOME outside: never the workspace's home.
     pub account_home: PathBuf,
     pub container_store: PathBuf,

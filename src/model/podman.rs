@@ -25,6 +25,19 @@ const SHELL: &str = "/bin/sh";
 /// (kernel.pty.max without kernel.pty.reserve).
 pub const TERMINALS: u32 = 128;
 
+/// Connections of a workspace at once, and ports of the host that it holds by them: descriptors of its pasta. The host has 28,232
+/// ports for connections that go out (ip_local_port_range).
+pub const CONNECTIONS: u32 = 4096;
+
+/// Found by Podman before the real one, which is on the PATH.
+pub fn pasta() -> String {
+    // guard: A21-descriptors
+    let most = CONNECTIONS;
+    format!(
+        "#!/bin/sh\n# Written by code-server-multi: pasta takes as many descriptors as it may.\nulimit -n {most}\nexec pasta \"$@\"\n"
+    )
+}
+
 /// pasta(1) in full, so that no default of Podman's opens a way to the host: no address of the host's is mapped, no
 /// port is forwarded in either direction.
 // guard: A2-pasta A3-forwarded

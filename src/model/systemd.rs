@@ -33,6 +33,8 @@ pub enum Value {
     Refused(Vec<&'static str>),
     /// `a(ssbt)`: what is to be seen where, not below it, and it has to be there
     Binds(Vec<(String, String)>),
+    /// `a(iiqq)`: these UDP ports, of whatever family
+    UdpPorts(std::collections::BTreeSet<u16>),
     /// `a(iayu)`: address family is told by the address
     Networks(Vec<(std::net::IpAddr, u32)>),
 }

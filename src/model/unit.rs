@@ -31,8 +31,7 @@ pub const STOP_SECONDS: u64 = 20;
 /// like a check that found something.
 pub const STORAGE_CHECK_SECONDS: u64 = 8;
 
-/// Of a process of a workspace. The kernel has 28,232 ports for connections that go out (ip_local_port_range).
-// guard: A21-descriptors
+/// Of a process of a workspace; of pasta there are fewer ([`podman::CONNECTIONS`]).
 const MOST_DESCRIPTORS: u64 = 16_384;
 
 pub fn service_name(name: &WorkspaceName) -> String {
@@ -183,6 +182,10 @@ pub fn service(workspace: &Workspace, account: &Account, machine: &Machine, imag
         ("Environment", Value::Texts(podman_environment(&places, machine))),
         ("Requires", Value::Texts(mount_names(&places))),
         ("After", Value::Texts(mount_names(&places))),
+        // Nor pasta, which takes the port of the host that is sent from inside. A change while it runs counts for nothing (systemd
+        // 257 shows it, and leaves the kernel's program as it is), so it is none of what is set live.
+        // guard: A45-reserved
+        ("SocketBindDeny", Value::UdpPorts(workspace.reserved_ports.clone())),
         ("ExecStop", Value::Execs(vec![exec(&podman_path, podman::remove())])),
     ];
     fixed.extend(inherited());
@@ -250,8 +253,7 @@ pub fn storage_check(name: &WorkspaceName, service: &UnitSpec, program: &str) ->
 
 /// What every process of a workspace inherits, be it the service's or a command's. No core, as they hold secrets; and since
 /// the limit is one byte and not none, the kernel calls no crash reporter either (core(5)): systemd's writes the environment
-/// into the journal. As many descriptors as most programs ever ask for, because pasta, one of these processes, takes one for
-/// each connection, and so nobody takes all of the host's ports. And filters of system calls before Podman's own: sockets are
+/// into the journal. As many descriptors as most programs ever ask for. And filters of system calls before Podman's own: sockets are
 /// of networks and local, since `AF_VSOCK` leads past every rule of the network to the hypervisor and to this host's own
 /// listeners (sshd is one), and the kernel loads seldom used families for whoever asks. Only the machine's own calls are let
 /// through, because a 32-bit one reaches `socket` by a way that can't be filtered (systemd.exec(5), RestrictAddressFamilies=).
@@ -289,6 +291,8 @@ pub fn podman_environment(places: &Places, machine: &Machine) -> Vec<String> {
         format!("CONTAINERS_CONF={configuration}/containers.conf"),
         format!("CONTAINERS_STORAGE_CONF={configuration}/storage.conf"),
         format!("CONTAINERS_REGISTRIES_CONF={configuration}/registries.conf"),
+        // Looked into before any other place for helpers, also one that was built in.
+        format!("CONTAINERS_HELPER_BINARY_DIR={}", places.helpers.display()),
     ]
 }
 
@@ -324,6 +328,7 @@ fn runtime_words(
         format!("{account:?}"),
         format!("{fixed:?}"),
         podman::containers_conf(None),
+        podman::pasta(),
         podman::NO_NAMESPACES.to_owned(),
     ];
     // The command line knows a home only by its view.

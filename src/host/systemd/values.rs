@@ -35,6 +35,10 @@ fn variant(value: &Value) -> Variant<'static> {
             let rows = binds.iter().map(|(from, to)| (from.clone(), to.clone(), false, 0_u64));
             Variant::from(rows.collect::<Vec<_>>())
         }
+        Value::UdpPorts(ports) => {
+            let rows = ports.iter().map(|port| (ANY_FAMILY, IPPROTO_UDP, 1_u16, *port));
+            Variant::from(rows.collect::<Vec<_>>())
+        }
         Value::Networks(networks) => {
             let rows = networks.iter().map(|(address, prefix)| match address {
                 std::net::IpAddr::V4(four) => (libc_family(false), four.octets().to_vec(), *prefix),
@@ -44,6 +48,10 @@ fn variant(value: &Value) -> Variant<'static> {
         }
     }
 }
+
+/// SocketBindDeny= over D-Bus (systemd.resource-control(5)): family, protocol, how many ports from which on.
+const ANY_FAMILY: i32 = 0;
+const IPPROTO_UDP: i32 = 17;
 
 fn choice(allowed: bool, words: &[&'static str]) -> Variant<'static> {
     let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();

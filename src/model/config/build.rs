@@ -1,13 +1,13 @@
 //! From sections to a checked [`Config`]: reads every value, applies defaults, and compares values with each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use toml::de::DeTable;
+use toml::de::{DeTable, DeValue};
 
-use crate::model::config::document::{Document, Echo, Reported, Section, Wrong, kind};
+use crate::model::config::document::{Document, Echo, Read, Reported, Section, Wrong, kind};
 use crate::model::config::workspace::{self, Settings, Taken};
 use crate::model::config::{Config, Gateway, Image, Nginx, Pull, StartOnBoot, WorkspaceConfig, rules, schema, values};
 use crate::model::names::{ImageRef, WorkspaceName};
@@ -18,6 +18,8 @@ pub(super) const NGINX_GROUP: &str = "nginx";
 pub(super) const HTTPS: u16 = 443;
 pub(super) const START_ON_BOOT: StartOnBoot = StartOnBoot::AsItWas;
 pub(super) const PULL: Pull = Pull::Never;
+/// WireGuard's.
+pub(super) const RESERVED_PORTS: [u16; 1] = [51820];
 const SESSION_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 /// The tag that the archive of this release holds.
 pub(super) const IMAGE: &str = concat!("localhost/code-server-multi/workspace:", env!("CARGO_PKG_VERSION"));
@@ -29,6 +31,7 @@ pub(super) fn config(document: &mut Document<'_>, table: &DeTable<'_>) -> Result
     let workspace_base = read_workspace_base(document, &top);
     let base = workspace_base.as_deref().ok();
     let start_on_boot = top.read(document, "start_on_boot", values::start_on_boot);
+    let reserved_ports = read_reserved_ports(document, &top);
     let image = read_image(document, &top, base);
     let nginx = read_nginx(document, &top, base);
     let gateway = read_gateway(document, &top);
@@ -37,6 +40,7 @@ pub(super) fn config(document: &mut Document<'_>, table: &DeTable<'_>) -> Result
         domain: domain?,
         workspace_base: workspace_base?,
         start_on_boot: start_on_boot?.unwrap_or(START_ON_BOOT),
+        reserved_ports: reserved_ports?,
         image: image?,
         nginx: nginx?,
         gateway: gateway?,
@@ -136,37 +140,64 @@ pub(super) fn everywhere() -> [SocketAddr; 2] {
 }
 
 fn read_listen(document: &mut Document<'_>, section: &Section<'_, '_>) -> Result<Vec<SocketAddr>, Reported> {
-    let Some(value) = section.value("listen") else {
-        return Ok(everywhere().to_vec());
-    };
-    let hint = "write for example [\"0.0.0.0:443\", \"[::]:443\"], or leave it out for both";
-    let Some(array) = value.get_ref().as_array() else {
-        let wrong = Wrong::new(
-            format!("must be an array of addresses, not {}", kind(value.get_ref())),
-            hint,
-        );
-        return Err(section.refuse(document, "listen", wrong));
-    };
-    if array.is_empty() {
-        return Err(section.refuse(document, "listen", Wrong::new("nowhere to listen", hint)));
+    const HINT: &str = "write for example [\"0.0.0.0:443\", \"[::]:443\"], or leave it out for both";
+    let addresses = read_list(
+        document,
+        section,
+        "listen",
+        ("address", "addresses", HINT),
+        values::listen,
+    )?;
+    if addresses.as_ref().is_some_and(Vec::is_empty) {
+        return Err(section.refuse(document, "listen", Wrong::new("nowhere to listen", HINT)));
     }
-    let mut addresses: Vec<SocketAddr> = Vec::new();
+    Ok(addresses.unwrap_or_else(|| everywhere().to_vec()))
+}
+
+fn read_reserved_ports(document: &mut Document<'_>, top: &Section<'_, '_>) -> Result<BTreeSet<u16>, Reported> {
+    const HINT: &str = "write for example [51820, 5353], or [] for none";
+    let ports = read_list(
+        document,
+        top,
+        "reserved_ports",
+        ("port", "ports", HINT),
+        values::udp_port,
+    )?;
+    Ok(ports.map_or_else(|| RESERVED_PORTS.into(), BTreeSet::from_iter))
+}
+
+/// An array of values of which none is there twice; nothing where the key is left out. Of `one` and `all` it is told, with the hint.
+fn read_list<T: PartialEq>(
+    document: &mut Document<'_>,
+    section: &Section<'_, '_>,
+    key: &str,
+    (one, all, hint): (&str, &str, &str),
+    parse: impl Fn(&DeValue<'_>) -> Result<T, Wrong>,
+) -> Read<Vec<T>> {
+    let Some(value) = section.value(key) else {
+        return Ok(None);
+    };
+    let Some(array) = value.get_ref().as_array() else {
+        let message = format!("must be an array of {all}, not {}", kind(value.get_ref()));
+        return Err(section.refuse(document, key, Wrong::new(message, hint)));
+    };
+    let mut values: Vec<T> = Vec::new();
     let mut right = true;
     for (index, value) in array.iter().enumerate() {
-        let key = format!("{}[{index}]", section.key("listen"));
-        let address = document.read(&key, Some(value), Echo::Shown, |value| {
-            let address = values::listen(value)?;
-            if addresses.contains(&address) {
-                return Err(Wrong::new("the same address a second time", "leave it out here"));
+        let key = format!("{}[{index}]", section.key(key));
+        let read = document.read(&key, Some(value), Echo::Shown, |value| {
+            let parsed = parse(value)?;
+            if values.contains(&parsed) {
+                return Err(Wrong::new(format!("the same {one} a second time"), "leave it out here"));
             }
-            Ok(address)
+            Ok(parsed)
         });
-        match address {
-            Ok(address) => addresses.extend(address),
+        match read {
+            Ok(read) => values.extend(read),
             Err(Reported) => right = false,
         }
     }
-    if right { Ok(addresses) } else { Err(Reported) }
+    if right { Ok(Some(values)) } else { Err(Reported) }
 }
 
 /// As the file would say it.

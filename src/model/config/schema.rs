@@ -48,6 +48,10 @@ section! {
         /// What runs after the machine has started: what ran before, everything, nothing
         #[schemars(extend("x-applies" = NEXT_BOOT, "default" = word(&values::START_ON_BOOT, build::START_ON_BOOT)))]
         start_on_boot: Option<StartOnBoot>,
+        /// UDP ports of this host that no workspace takes, not even for a moment: those of services that may start later, as
+        /// WireGuard. Nor are they free inside
+        #[schemars(extend("x-applies" = PENDING, "default" = build::RESERVED_PORTS))]
+        reserved_ports: Option<Ports>,
         /// The workspace image
         image: Option<Image>,
         /// The web server
@@ -232,6 +236,9 @@ kinds! {
     Duration: json_schema!({ "title": "length of time", "type": "string" });
     Addresses: json_schema!({
         "title": "list of addresses", "type": "array", "items": { "type": "string" }, "minItems": 1, "uniqueItems": true,
+    });
+    Ports: json_schema!({
+        "title": "list of ports", "type": "array", "items": { "type": "integer", "minimum": 1, "maximum": u16::MAX }, "uniqueItems": true,
     });
     Size: json_schema!({
         "title": "size", "type": ["string", "integer"], "minimum": 0, "pattern": r"^[0-9.]+(B|[KMGT](i|iB)?)?$",

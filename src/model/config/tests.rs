@@ -51,8 +51,8 @@ fn complaints(more: &str) -> Vec<String> {
 fn summary(config: &Config) -> String {
     let mut lines = vec![
         format!(
-            "{:?} {:?} {:?}",
-            config.domain, config.workspace_base, config.start_on_boot
+            "{:?} {:?} {:?} {:?}",
+            config.domain, config.workspace_base, config.start_on_boot, config.reserved_ports
         ),
         format!("{:?}", config.image),
         format!("{:?}", config.nginx),
@@ -77,7 +77,7 @@ fn the_least_file_gets_every_default() {
     );
     config.image.name = ImageRef::parse("the-image-of-this-release").unwrap();
     insta::assert_snapshot!(summary(&config), @r#"
-    HostName("code.example.org") "/var/lib/vscode" AsItWas
+    HostName("code.example.org") "/var/lib/vscode" AsItWas {51820}
     Image { name: ImageRef("the-image-of-this-release"), archive: None, pull: Never }
     Nginx { snippet_dir: "/var/lib/code-server-multi/nginx", unit: "nginx.service", group: "nginx", listen: [0.0.0.0:443, [::]:443], public_port: 443, certificate: "/etc/ssl/c.pem", certificate_key: "/etc/ssl/k.pem" }
     Gateway { session_lifetime: 86400s }
@@ -89,7 +89,7 @@ fn the_least_file_gets_every_default() {
 fn every_key_is_read() {
     let config = parse(include_str!("../../../tests/data/config/full.toml")).unwrap();
     insta::assert_snapshot!(summary(&config), @r#"
-    HostName("code.example.org") "/srv/workspaces" Always
+    HostName("code.example.org") "/srv/workspaces" Always {51820}
     Image { name: ImageRef("registry.example.org/team/workspace:7"), archive: Some("/var/lib/images/workspace.tar"), pull: Missing }
     Nginx { snippet_dir: "/etc/nginx/code-server-multi", unit: "nginx-edge.service", group: "www-data", listen: [192.0.2.1:8443, [2001:db8::1]:8443, 198.51.100.7:443], public_port: 8443, certificate: "/etc/ssl/code.example.org/fullchain.pem", certificate_key: "/run/secrets/code.example.org.key" }
     Gateway { session_lifetime: 5400s }
@@ -141,7 +141,7 @@ HOME = "/root"
 password_file = "hunter2"
 "#;
     insta::assert_snapshot!(problems(text), @r#"
-    colour: no such key; known here: domain, workspace_base, start_on_boot, image, nginx, gateway, defaults, workspaces
+    colour: no such key; known here: domain, workspace_base, start_on_boot, reserved_ports, image, nginx, gateway, defaults, workspaces
     domain = "Code.Example.org": a domain is labels of lower-case letters, digits and hyphens, with dots between; write for example "code.example.org"
     workspace_base = "homes": not an absolute path; write an absolute path, for example "/var/lib/vscode"
     start_on_boot = "sometimes": none of the words known here; write "as-it-was" or "always" or "never"

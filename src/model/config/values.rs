@@ -97,6 +97,14 @@ pub(super) fn start_on_boot(value: &DeValue<'_>) -> Result<StartOnBoot, Wrong> {
     choice(value, &START_ON_BOOT)
 }
 
+pub(super) fn udp_port(value: &DeValue<'_>) -> Result<u16, Wrong> {
+    let port = whole(value, "51820")?;
+    u16::try_from(port)
+        .ok()
+        .filter(|port| *port != 0)
+        .ok_or_else(|| Wrong::new("no port", "write a number from 1 to 65535"))
+}
+
 pub(super) fn pull(value: &DeValue<'_>) -> Result<Pull, Wrong> {
     choice(value, &PULL)
 }

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use crate::model::config::Config;
 use crate::model::doctor::Finding;
 use crate::model::plan::Fact;
-use crate::model::podman::TERMINALS;
+use crate::model::podman::{CONNECTIONS, TERMINALS};
 
 /// What is read below /proc/sys, by its names there.
-pub const NAMES: [&str; 10] = [
+pub const NAMES: [&str; 11] = [
     PTY_MAX,
     PTY_RESERVE,
     THREADS,
@@ -20,6 +20,7 @@ pub const NAMES: [&str; 10] = [
     HUGE,
     OVERCOMMIT,
     OOM_DUMP,
+    PORTS,
 ];
 const PTY_MAX: &str = "kernel.pty.max";
 const PTY_RESERVE: &str = "kernel.pty.reserve";
@@ -31,9 +32,13 @@ const UDP: &str = "net.ipv4.udp_mem";
 const HUGE: &str = "vm.nr_hugepages";
 const OVERCOMMIT: &str = "vm.overcommit_memory";
 const OOM_DUMP: &str = "vm.oom_dump_tasks";
+const PORTS: &str = "net.ipv4.ip_local_port_range";
 
 /// So many that the kernel forgets them sooner than one workspace can think of more addresses of its network.
 const NEIGHBOURS_LEAST: u64 = 262_144;
+/// The most of these ports that a setting can give, without those that services usually have.
+const PORTS_MOST: u64 = 49_152;
+const SYSTEM_PORTS: u64 = 4096;
 /// Left to whatever is not a workspace.
 const SYSTEM_TASKS: u64 = 4096;
 /// tcp(7), udp(7): counted in these.
@@ -117,6 +122,16 @@ fn wrong(counts: &BTreeMap<&'static str, String>, config: Option<&Config>) -> Ve
             say(what, format!("{name} = {low} {} {needed}", needed / 4 * 3));
         }
     }
+    if let (Some(first), Some(last)) = (number(PORTS, 0), number(PORTS, 1)) {
+        let have = last.saturating_add(1).saturating_sub(first);
+        let taken = workspaces.saturating_mul(u64::from(CONNECTIONS));
+        if have < PORTS_MOST && have < taken.saturating_add(SYSTEM_PORTS) {
+            let what = format!(
+                "{workspaces} workspaces may hold {CONNECTIONS} ports each for what they send, and this machine has {have} for all"
+            );
+            say(what, format!("{PORTS} = 16384 65535"));
+        }
+    }
     if number(HUGE, 0).is_some_and(|pages| pages > 0) {
         let what = "any workspace can take the huge pages that are set aside on this machine, beside its memory_limit";
         say(what.to_owned(), format!("{HUGE} = 0"));
@@ -138,7 +153,7 @@ pub mod tests {
     use super::*;
     use crate::model::doctor::tests::{config, wrong};
 
-    const GOOD: [(&str, &str); 10] = [
+    const GOOD: [(&str, &str); 11] = [
         (PTY_MAX, "4096"),
         (PTY_RESERVE, "1024"),
         (THREADS, "63000"),
@@ -149,6 +164,7 @@ pub mod tests {
         (HUGE, "0"),
         (OVERCOMMIT, "0"),
         (OOM_DUMP, "0"),
+        (PORTS, "32768\t60999"),
     ];
 
     pub fn good() -> Facts {
@@ -192,6 +208,11 @@ pub mod tests {
             (HUGE, "512", "write vm.nr_hugepages = 0 into"),
             (OVERCOMMIT, "2", "write vm.overcommit_memory = 0 into"),
             (OOM_DUMP, "1", "write vm.oom_dump_tasks = 0 into"),
+            (
+                PORTS,
+                "50000\t60999",
+                "write net.ipv4.ip_local_port_range = 16384 65535 into",
+            ),
         ] {
             let found = with(name, text, &three);
             assert_eq!(wrong(&found), ["warn kernel-counts"], "{name}");

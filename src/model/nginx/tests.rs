@@ -55,6 +55,7 @@ pub(crate) fn config(names: &[(&str, Option<u16>)]) -> Config {
         gateway: Gateway {
             session_lifetime: Duration::from_secs(24 * 3600),
         },
+        reserved_ports: [].into(),
         workspaces: names.iter().map(|(name, port)| workspace(name, *port)).collect(),
     }
 }

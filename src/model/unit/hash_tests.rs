@@ -68,6 +68,10 @@ fn what_the_schema_calls_pending_differs_in_the_hash() {
             "workspace_base",
             of(&format!("workspace_base = '/srv/homes'\n{TOP}{dan}"), 'a'),
         ),
+        (
+            "reserved_ports",
+            of(&format!("reserved_ports = [5353]\n{TOP}{dan}"), 'a'),
+        ),
         // Another name is another image.
         ("name", of(&format!("{TOP}{dan}"), 'b')),
         ("account", of(&format!("{TOP}{dan}account = 'someone'"), 'a')),

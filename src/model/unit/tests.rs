@@ -99,7 +99,7 @@ pub(crate) fn shown(spec: &UnitSpec) -> String {
 fn the_service_of_a_workspace_with_little() {
     assert_snapshot!(shown(&made_from("[workspaces.dan]\n").0), @r#"
 csm-dan.service
-Description Text("code-server-multi workspace dan image=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa environment=69217a3079908094 runtime=815443a7fab1cefc")
+Description Text("code-server-multi workspace dan image=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa environment=69217a3079908094 runtime=573a0a84c6873db7")
 Slice Text("csm.slice")
 Type Text("notify")
 NotifyAccess Text("all")
@@ -116,9 +116,10 @@ TimeoutStopUSec U64(20000000)
 LogNamespace Text("code-server-multi")
 LogRateLimitIntervalUSec U64(10000000)
 LogRateLimitBurst U32(500)
-Environment Texts(["HOME=/var/lib/code-server-multi/accounts/dan", "PATH=/usr/bin:/usr/sbin", "XDG_RUNTIME_DIR=/run/csm-dan", "CONTAINERS_CONF=/var/lib/code-server-multi/podman/dan/containers.conf", "CONTAINERS_STORAGE_CONF=/var/lib/code-server-multi/podman/dan/storage.conf", "CONTAINERS_REGISTRIES_CONF=/var/lib/code-server-multi/podman/dan/registries.conf"])
+Environment Texts(["HOME=/var/lib/code-server-multi/accounts/dan", "PATH=/usr/bin:/usr/sbin", "XDG_RUNTIME_DIR=/run/csm-dan", "CONTAINERS_CONF=/var/lib/code-server-multi/podman/dan/containers.conf", "CONTAINERS_STORAGE_CONF=/var/lib/code-server-multi/podman/dan/storage.conf", "CONTAINERS_REGISTRIES_CONF=/var/lib/code-server-multi/podman/dan/registries.conf", "CONTAINERS_HELPER_BINARY_DIR=/var/lib/code-server-multi/podman/dan/bin"])
 Requires Texts(["run-code\\x2dserver\\x2dmulti-mounts-dan-images.mount", "run-code\\x2dserver\\x2dmulti-mounts-dan-data.mount", "run-code\\x2dserver\\x2dmulti-run-dan.mount"])
 After Texts(["run-code\\x2dserver\\x2dmulti-mounts-dan-images.mount", "run-code\\x2dserver\\x2dmulti-mounts-dan-data.mount", "run-code\\x2dserver\\x2dmulti-run-dan.mount"])
+SocketBindDeny UdpPorts({51820})
 ExecStop /usr/bin/podman
     /usr/bin/podman
     --cgroup-manager=cgroupfs
@@ -209,10 +210,10 @@ fn the_service_of_a_workspace_with_everything() {
         .collect();
     assert_snapshot!(differing.join("\n"), @r#"
 csm-full-stack.service
-Description Text("code-server-multi workspace full-stack image=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa environment=eb7eb39dafa7e101 runtime=55a559e85d74785c")
+Description Text("code-server-multi workspace full-stack image=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa environment=eb7eb39dafa7e101 runtime=4c3126d144273160")
 User Text("dan")
 RuntimeDirectory Texts(["csm-full-stack"])
-Environment Texts(["HOME=/var/lib/code-server-multi/accounts/full-stack", "PATH=/usr/bin:/usr/sbin", "XDG_RUNTIME_DIR=/run/csm-full-stack", "CONTAINERS_CONF=/var/lib/code-server-multi/podman/full-stack/containers.conf", "CONTAINERS_STORAGE_CONF=/var/lib/code-server-multi/podman/full-stack/storage.conf", "CONTAINERS_REGISTRIES_CONF=/var/lib/code-server-multi/podman/full-stack/registries.conf"])
+Environment Texts(["HOME=/var/lib/code-server-multi/accounts/full-stack", "PATH=/usr/bin:/usr/sbin", "XDG_RUNTIME_DIR=/run/csm-full-stack", "CONTAINERS_CONF=/var/lib/code-server-multi/podman/full-stack/containers.conf", "CONTAINERS_STORAGE_CONF=/var/lib/code-server-multi/podman/full-stack/storage.conf", "CONTAINERS_REGISTRIES_CONF=/var/lib/code-server-multi/podman/full-stack/registries.conf", "CONTAINERS_HELPER_BINARY_DIR=/var/lib/code-server-multi/podman/full-stack/bin"])
 Requires Texts(["run-code\\x2dserver\\x2dmulti-mounts-full\\x2dstack-images.mount", "run-code\\x2dserver\\x2dmulti-mounts-full\\x2dstack-data.mount", "run-code\\x2dserver\\x2dmulti-run-full\\x2dstack.mount"])
 After Texts(["run-code\\x2dserver\\x2dmulti-mounts-full\\x2dstack-images.mount", "run-code\\x2dserver\\x2dmulti-mounts-full\\x2dstack-data.mount", "run-code\\x2dserver\\x2dmulti-run-full\\x2dstack.mount"])
     --hostname=full-stack
@@ -279,11 +280,12 @@ CollectMode Text("inactive-or-failed")
 fn podmans_files() {
     let places = machine().layout.of(&WorkspaceName::parse("dan").expect("a name"));
     let text = format!(
-        "# storage.conf\n{}# of the images' account\n{}# containers.conf\n{}# no-namespaces.json\n{}# registries.conf\n{}\
+        "# storage.conf\n{}# of the images' account\n{}# containers.conf\n{}# pasta\n{}# no-namespaces.json\n{}# registries.conf\n{}\
          # entrypoint\n{}",
         podman::storage_conf(&places),
         podman::image_storage_conf(&machine()),
         podman::containers_conf(Some(&places.podman)),
+        podman::pasta(),
         podman::NO_NAMESPACES,
         podman::REGISTRIES_CONF,
         podman::ENTRYPOINT,
@@ -313,6 +315,11 @@ cgroup_manager = "cgroupfs"
 events_logger = "none"
 hooks_dir = ["/var/lib/code-server-multi/podman/dan"]
 runtime = "crun"
+# pasta
+#!/bin/sh
+# Written by code-server-multi: pasta takes as many descriptors as it may.
+ulimit -n 4096
+exec pasta "$@"
 # no-namespaces.json
 {
   "version": "1.0.0",

@@ -141,6 +141,7 @@ fn config(dir: &Path, https: SocketAddr, workspaces: &[(&str, Option<u16>)]) -> 
         gateway: Gateway {
             session_lifetime: Duration::from_secs(24 * 3600),
         },
+        reserved_ports: [].into(),
         workspaces: workspaces.iter().map(|(name, port)| workspace(name, *port)).collect(),
     }
 }

@@ -8,6 +8,10 @@
     tls.certificateKey = "/run/secrets/workspaces-key.pem";
     workspaceBase = "/srv/workspaces";
     startOnBoot = "never";
+    reservedPorts = [
+      51820
+      5353
+    ];
     sessionLifetime = "1h 30m";
     image = {
       name = "registry.example.org/team/workspace:7";

@@ -46,6 +46,11 @@ account = "dan\nroot" => has control characters
 
 /// Anywhere; `|` ends a line.
 const REFUSED_IN_SECTIONS: &str = r"
+reserved_ports = 51820 => reserved_ports = 51820: must be an array of ports, not a whole number
+reserved_ports = [0] => reserved_ports[0] = 0: no port
+reserved_ports = [65536] => reserved_ports[0] = 65536: no port
+reserved_ports = [5353, 5353] => reserved_ports[1] = 5353: the same port a second time
+reserved_ports = ['dns'] => reserved_ports[0] = 'dns': must be a whole number, not text
 domain = 'x' | [workspaces] | dan = 1 => workspaces.dan: must be a table, not a whole number
 [[workspaces]] => workspaces: must be a table, not an array
 domain = '192.0.2.1' => domain = '192.0.2.1': an address is not a domain
