@@ -20,6 +20,12 @@ pub const PROBE_SOCKET: &str = "/run/code-server-multi-nginx/probe.sock";
 const GATEWAY_SOCKET: &str = "/run/code-server-multi/gateway/http.sock";
 const FRONT_DIR: &str = "/run/code-server-multi/front";
 
+/// What is under way at once, at each server that answers over HTTP/2.
+const LIMITS: &str = include_str!("nginx/limits.conf");
+
+/// A program that sent a body without being signed in is told what the gateway tells it without one.
+const SIGNED_OUT: &str = r#"{"code":"not-signed-in","title":"Not signed in","status":401,"detail":"The workspace needs a sign-in.","remediation":"Open the workspace in a browser tab and sign in.","problems":[]}"#;
+
 /// Request headers that some software takes for who the visitor is or how he came; a client's are never passed on.
 const CLEARED: [&str; 36] = [
     "Forwarded",
@@ -152,6 +158,7 @@ impl Site<'_> {
             include_str!("nginx/base.conf"),
             &[
                 ("TUNNEL_COOKIES", &self.tunnel_cookies()),
+                ("LIMITS", LIMITS),
                 ("GATEWAY_SOCKET", GATEWAY_SOCKET),
                 ("LISTEN", &self.listen),
                 ("DOMAIN", domain),
@@ -279,22 +286,17 @@ impl Vhost {
         fill(
             include_str!("nginx/common.conf"),
             &[
+                ("LIMITS", LIMITS),
                 ("GATEWAY_HEADERS", &indent(&gateway, 4)),
                 ("PAGE_HEADERS", &indent(&gateway, 8)),
                 ("PROXY_WORKSPACE", &workspace),
                 ("ORIGIN", &self.origin),
+                ("SIGNED_OUT", &quote(SIGNED_OUT)),
                 (
                     "REFUSED_PAGE",
                     &page(
                         "Refused",
                         "This request came from another site or isn't yours to make, so it was refused.",
-                    ),
-                ),
-                (
-                    "TOO_MANY_PAGE",
-                    &page(
-                        "Too many attempts",
-                        "Too many sign-ins came from your network. Wait a minute, then try again.",
                     ),
                 ),
                 (

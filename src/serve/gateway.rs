@@ -20,6 +20,7 @@ use std::time::{Duration, SystemTime};
 use rustix::process::DumpableBehavior;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -134,6 +135,8 @@ pub struct Gateway {
     pub saver: Saver,
     events: Events,
     refusals: Pace<(WorkspaceName, &'static str)>,
+    /// Of the connections, those that may be for pages at once.
+    pub pages: Semaphore,
     pub bounds: Bounds,
     started: Instant,
     /// Whether the daemon has said at least once what there is.
@@ -148,6 +151,7 @@ impl Gateway {
             saver: Saver::default(),
             events: Events::default(),
             refusals: Pace::default(),
+            pages: Semaphore::new(bounds.connections.div_ceil(4) * 3),
             bounds,
             started: Instant::now(),
             synced: tokio::sync::watch::Sender::new(false),

@@ -52,6 +52,7 @@ pub async fn submit(State(gateway): State<Arc<Gateway>>, request: Request<Body>)
     if !facts.asked.may_post() {
         tracing::info!(workspace = %facts.workspace, source = %facts.source(), "a sign-in from another site was refused");
         gateway.refused(&facts.workspace, facts.source(), "it came from another site");
+        // guard: A26-origin
         return Ok(pages::from_elsewhere());
     }
     let form = match Form::read(body, gateway.bounds.body).await {

@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 use hyper::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+use tokio::task::JoinSet;
 
 use super::rig::{Ask, Rig, soon};
 
@@ -167,6 +168,28 @@ async fn connections_beyond_the_bound_wait_and_are_served() {
     drop(hogs);
     let many = join_all((0..50).map(|_| rig.auth("dan", &cookie))).await;
     assert!(many.iter().all(|status| *status == StatusCode::NO_CONTENT));
+}
+
+#[tokio::test]
+async fn pages_leave_connections_for_those_who_are_signed_in() {
+    let rig = Rig::with(|bounds| (bounds.connections, bounds.checks, bounds.queue) = (4, 1, 100)).await;
+    let cookie = rig.sign_in("dan", "dan's").await;
+    // Each check against the stand-in takes its time, and waits for those before it.
+    let mut held = JoinSet::new();
+    for number in 0..3 {
+        let stream = rig.connect().await;
+        held.spawn(wrong("nobody", &format!("192.0.2.{}", number + 10)).reply(stream));
+    }
+    let page = || Ask::of("dan").navigating().get("/_csm/sign-in");
+    rig.until("all pages to be taken", async || {
+        page().await_reply(&rig).await.status == StatusCode::SERVICE_UNAVAILABLE
+    })
+    .await;
+    assert_eq!(rig.auth("dan", &cookie).await, StatusCode::NO_CONTENT);
+    for reply in held.join_all().await {
+        assert_eq!(reply.unwrap().status, StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(page().await_reply(&rig).await.status, StatusCode::OK);
 }
 
 #[tokio::test]

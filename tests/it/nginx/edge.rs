@@ -150,6 +150,9 @@ fn config(dir: &Path, https: SocketAddr, workspaces: &[(&str, Option<u16>)]) -> 
 const HTTP: &str = "
     satisfy any;
     allow all;
+    ssi on;
+    limit_conn_dry_run on;
+    client_body_in_file_only on;
     underscores_in_headers on;
     proxy_intercept_errors on;
     proxy_cache_path DIR/cache keys_zone=admin:1m;

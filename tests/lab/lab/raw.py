@@ -100,9 +100,9 @@ def _is_over(received, sent):
 # HTTP/2 (RFC 9113) as far as it takes to send one request and read its status. Fields go out as literals that are in no
 # table (RFC 7541, 6.2.2), so that any name and value can be sent.
 
-_FRAME = struct.Struct(">BHBBI")
-_DATA, _HEADERS, _RESET, _SETTINGS, _GOAWAY = 0, 1, 3, 4, 7
-_END_STREAM, _END_HEADERS, _ACK = 1, 4, 1
+FRAME = struct.Struct(">BHBBI")
+DATA, HEADERS, RESET, SETTINGS, GOAWAY = 0, 1, 3, 4, 7
+END_STREAM, END_HEADERS, ACK = 1, 4, 1
 # The statuses of the static table; nginx writes all others out in full.
 _STATUS = {0x88: 200, 0x89: 204, 0x8A: 206, 0x8B: 304, 0x8C: 400, 0x8D: 404, 0x8E: 500}
 
@@ -110,22 +110,22 @@ _STATUS = {0x88: 200, 0x89: 204, 0x8A: 206, 0x8B: 304, 0x8C: 400, 0x8D: 404, 0x8
 def h2(host, pki, fields, sni="dan.code.example.test"):
     """The status of a request with these fields [(name, value)], pseudo-headers included; "reset" or "goaway" if it was
     refused as a breach of protocol; and the text of the answer."""
-    block = b"".join(b"\0" + _literal(name) + _literal(value) for name, value in fields)
+    block = b"".join(b"\0" + literal(name) + literal(value) for name, value in fields)
     with tls(host, pki, sni, ("h2",)) as connection:
         assert connection.selected_alpn_protocol() == "h2"
-        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(_SETTINGS, 0, 0, b"") + _frame(_HEADERS, _END_STREAM | _END_HEADERS, 1, block))
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0, b"") + frame(HEADERS, END_STREAM | END_HEADERS, 1, block))
         status, text, stream = None, b"", _Stream(connection)
         while True:
             kind, flags, body = stream.frame()
-            if kind == _SETTINGS and not flags & _ACK:
-                connection.sendall(_frame(_SETTINGS, _ACK, 0, b""))
-            elif kind == _HEADERS and status is None:
-                status = _status(body)
-            elif kind == _DATA:
+            if kind == SETTINGS and not flags & ACK:
+                connection.sendall(frame(SETTINGS, ACK, 0, b""))
+            elif kind == HEADERS and status is None:
+                status = status_of(body)
+            elif kind == DATA:
                 text += body
-            elif kind in (_RESET, _GOAWAY):
-                return ("reset" if kind == _RESET else "goaway"), text.decode(errors="replace")
-            if kind in (_HEADERS, _DATA) and flags & _END_STREAM:
+            elif kind in (RESET, GOAWAY):
+                return ("reset" if kind == RESET else "goaway"), text.decode(errors="replace")
+            if kind in (HEADERS, DATA) and flags & END_STREAM:
                 return status, text.decode(errors="replace")
 
 
@@ -134,7 +134,7 @@ class _Stream:
         self._connection, self._buffer = connection, b""
 
     def frame(self):
-        high, low, kind, flags, _ = _FRAME.unpack(self._take(_FRAME.size))
+        high, low, kind, flags, _ = FRAME.unpack(self._take(FRAME.size))
         return kind, flags, self._take(high << 16 | low)
 
     def _take(self, length):
@@ -147,11 +147,11 @@ class _Stream:
         return taken
 
 
-def _frame(kind, flags, stream, body):
-    return _FRAME.pack(len(body) >> 16, len(body) & 0xFFFF, kind, flags, stream) + body
+def frame(kind, flags, stream, body):
+    return FRAME.pack(len(body) >> 16, len(body) & 0xFFFF, kind, flags, stream) + body
 
 
-def _literal(text):
+def literal(text):
     data = text.encode("latin-1")
     if len(data) < 127:
         return bytes([len(data)]) + data
@@ -162,7 +162,7 @@ def _literal(text):
     return prefix + bytes([length]) + data
 
 
-def _status(block):
+def status_of(block):
     # nginx may begin with a change of the table's size (RFC 7541, 6.3).
     while block[0] & 0xE0 == 0x20:
         block = block[1:]
