@@ -12,6 +12,10 @@ let
   longest = lib.foldl' lib.max 0 (map lib.stringLength (lib.attrNames cfg.users));
   isLong = longest + 1 + lib.stringLength cfg.domain > 46;
 
+  # What counts until a name is known is set for all sites. nginx takes it once, so an admin's own stays alone.
+  isTimed = lib.hasInfix "client_header_timeout" config.services.nginx.commonHttpConfig;
+  headTimeout = lib.optionalString (!isTimed) "client_header_timeout 20s;\n";
+
   port =
     listen:
     let
@@ -23,11 +27,13 @@ in
   config = mkIf cfg.enable {
     services.nginx = {
       enable = true;
-      appendHttpConfig = "include ${snippets}/current/*.conf;";
+      appendHttpConfig = ''
+        include ${snippets}/current/*.conf;
+        ${headTimeout}'';
       # A restart would cut every editor's connection.
       enableReload = mkDefault true;
-      # An open editor window needs four.
-      eventsConfig = mkDefault "worker_connections 4096;";
+      # More than one source may have, and an open editor window needs four.
+      eventsConfig = mkDefault "worker_connections 16384;";
       serverNamesHashBucketSize = mkIf isLong (mkDefault 128);
     };
 

@@ -258,8 +258,8 @@ async fn services() -> Vec<Service> {
 }
 
 async fn properties(unit: &str) -> Fact<String> {
-    const WANTED: &str =
-        "--property=LoadState,ActiveState,UnitFileState,User,Group,SupplementaryGroups,RuntimeDirectory,ExecStart";
+    const WANTED: &str = "--property=LoadState,ActiveState,UnitFileState,User,Group,SupplementaryGroups,RuntimeDirectory,\
+         ExecStart,LimitNOFILESoft";
     match ask("systemctl", &["show", WANTED, "--", unit]).await {
         Fact::Known(Some(text)) => Fact::Known(text),
         Fact::Known(None) => Fact::Unknown("systemctl is not installed".to_owned()),
@@ -297,7 +297,7 @@ async fn web(config: &Config) -> web::Facts {
         },
         resolves,
         nginx: Wiring {
-            text: nginx_text(nginx, probe).await,
+            text: nginx_text(nginx).await,
             unit: nginx_unit,
             probe,
             web_members: accounts::members(WEB_GROUP),
@@ -307,7 +307,7 @@ async fn web(config: &Config) -> web::Facts {
 
 /// `nginx -T` opens logs and makes directories as it would when it starts, so it has to run as the account that nginx
 /// has, or it leaves files that nginx itself can't write.
-async fn nginx_text(nginx: Option<Nginx>, probe: bool) -> Fact<String> {
+async fn nginx_text(nginx: Option<Nginx>) -> Fact<String> {
     let Some(nginx) = nginx else {
         return Fact::Unknown("its unit does not say how it is started".to_owned());
     };
@@ -317,10 +317,7 @@ async fn nginx_text(nginx: Option<Nginx>, probe: bool) -> Fact<String> {
     let mut argv = vec![nginx.program, "-T".to_owned()];
     argv.extend(nginx.configuration.into_iter().flat_map(|file| ["-c".to_owned(), file]));
     if let Some((user, group)) = nginx.account {
-        if probe {
-            return Fact::Unknown("not asked, as it serves what it should".to_owned());
-        }
-        // It binds its ports even for a test.
+        // It binds its ports even for a test, and goes on where it has them already.
         let bind = [
             "--inh-caps=+net_bind_service",
             "--ambient-caps=+net_bind_service",

@@ -3,6 +3,7 @@
 
 pub mod accounts;
 pub mod certificate;
+pub mod connections;
 pub mod counts;
 pub mod machine;
 pub mod network;

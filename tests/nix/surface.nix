@@ -209,6 +209,7 @@ in
       config = lines;
       httpConfig = lines;
       appendHttpConfig = lines;
+      commonHttpConfig = lines;
       eventsConfig = lines;
       serverNamesHashBucketSize = maybe types.ints.positive;
       virtualHosts = anything;

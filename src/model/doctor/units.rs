@@ -264,7 +264,8 @@ pub mod tests {
         SupplementaryGroups=code-server-multi-web\nRuntimeDirectory=nginx code-server-multi-nginx\n";
     const AS_ROOT: &str = "LoadState=loaded\nActiveState=active\nUser=\nSupplementaryGroups=code-server-multi-web\n\
         RuntimeDirectory=code-server-multi-nginx\n";
-    const TEXT: &str = "# configuration file /etc/nginx/nginx.conf:\nuser  http  web;\nhttp {\n\
+    const TEXT: &str = "# configuration file /etc/nginx/nginx.conf:\nuser  http  web;\n\
+        events {\nworker_connections 16384;\n}\nhttp {\nclient_header_timeout 20s;\n\
         include /etc/nginx/mime.types;\n    include /var/lib/code-server-multi/nginx/current/*.conf;\n}\n";
 
     pub fn good() -> Wiring {

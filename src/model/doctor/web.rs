@@ -3,7 +3,7 @@
 use crate::model::config::Config;
 use crate::model::doctor::certificate::Certificate;
 use crate::model::doctor::units::{self, Wiring};
-use crate::model::doctor::{Finding, seen};
+use crate::model::doctor::{Finding, connections, seen};
 use crate::model::names::HostName;
 use crate::model::nginx::names_hash_bucket_size;
 use crate::model::plan::Fact;
@@ -41,6 +41,7 @@ pub fn examine(facts: &Facts, config: &Config) -> Vec<Finding> {
         &config.nginx,
         names_hash_bucket_size(config),
     ));
+    findings.extend(connections::examine(&facts.nginx.text, &facts.nginx.unit));
     findings
 }
 
