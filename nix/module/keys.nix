@@ -42,6 +42,7 @@ rec {
       unit = "settings";
       listen = "settings";
       public_port = "settings";
+      plain_http1 = "settings";
     };
     variables = {
       environment = "environment";

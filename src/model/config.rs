@@ -132,6 +132,8 @@ pub struct Nginx {
     pub listen: Vec<SocketAddr>,
     /// The port that visitors see, when it is not the one nginx listens on.
     pub public_port: u16,
+    /// Whether workspaces' hosts answer HTTP/1.1 that is no websocket.
+    pub plain_http1: bool,
     pub certificate: PathBuf,
     pub certificate_key: PathBuf,
 }

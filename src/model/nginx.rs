@@ -218,6 +218,7 @@ impl Site<'_> {
             cookie: "csm_cookie",
             session_cookies: "~__Host-csm nosecure",
             hsts,
+            plain_http1: self.config.nginx.plain_http1,
         };
         let mut text = fill(
             include_str!("nginx/https.conf"),
@@ -240,6 +241,8 @@ impl Site<'_> {
                 cookie: "csm_tunnel_cookie",
                 session_cookies: "~csm- nosecure samesite=none",
                 hsts: "",
+                // There is no other without TLS.
+                plain_http1: true,
             };
             let values = [("PORT", port.to_string()), ("COMMON", tunnel.common(name))];
             text += &fill(
@@ -262,6 +265,8 @@ struct Vhost {
     cookie: &'static str,
     session_cookies: &'static str,
     hsts: &'static str,
+    /// Whether requests over HTTP/1.1 that are no websockets reach the workspace.
+    plain_http1: bool,
 }
 
 impl Vhost {
@@ -289,6 +294,15 @@ impl Vhost {
                 ("LIMITS", LIMITS),
                 ("GATEWAY_HEADERS", &indent(&gateway, 4)),
                 ("PAGE_HEADERS", &indent(&gateway, 8)),
+                (
+                    "PLAIN_HTTP1",
+                    // guard: A34-refused
+                    if self.plain_http1 {
+                        ""
+                    } else {
+                        include_str!("nginx/plain-http1.conf")
+                    },
+                ),
                 ("PROXY_WORKSPACE", &workspace),
                 ("ORIGIN", &self.origin),
                 ("SIGNED_OUT", &quote(SIGNED_OUT)),

@@ -189,7 +189,8 @@ def web(found):
         "The daemon's own file for dan against a minimal one by hand (TLS, HTTP/2, websocket headers, nothing else; nginx's own\n"
         f"buffering), both in the same nginx, wrk over HTTPS (HTTP/1.1) with one thread, {found['seconds']} s a run, medians of {found['rounds']}, in turns.\n"
         f"Behind both is a stand-in on a unix socket that answers {found['body']} bytes at once, because the real editor would be what is\n"
-        "measured; two rows show it. Load generator, nginx, gateway and stand-in share the machine's cores. No access logs.\n\n"
+        "measured; two rows show it. Load generator, nginx, gateway and stand-in share the machine's cores. No access logs.\n"
+        "Connections go on after an answer, as they do over HTTP/2; over HTTP/1.1 the daemon's file ends them (docs/nginx.md).\n\n"
         + table(("vhost", "connections", "requests/s", "to minimal", "p50 ms", "p99 ms", "gateway's CPU, us a request"), *rows)
         + "\nThe price of `auth_request`, which asks the gateway about every single request (ours with it against ours without):\n\n"
         + table(("connections", "requests/s", "more time a request, all cores together"), *price)

@@ -16,6 +16,7 @@ pub(super) const WORKSPACE_BASE: &str = "/var/lib/vscode";
 pub(super) const NGINX_UNIT: &str = "nginx.service";
 pub(super) const NGINX_GROUP: &str = "nginx";
 pub(super) const HTTPS: u16 = 443;
+pub(super) const PLAIN_HTTP1: bool = true;
 pub(super) const START_ON_BOOT: StartOnBoot = StartOnBoot::AsItWas;
 pub(super) const PULL: Pull = Pull::Never;
 /// WireGuard's.
@@ -108,6 +109,7 @@ fn read_nginx(document: &mut Document<'_>, top: &Section<'_, '_>, base: Option<&
     let group = section.read(document, "group", values::group);
     let listen = read_listen(document, &section);
     let public_port = section.read(document, "public_port", values::public_port);
+    let plain_http1 = section.read(document, "plain_http1", values::boolean);
     let place = "put it where only root can write, for example below /etc/ssl";
     let example = "/etc/ssl/code.example.org/fullchain.pem";
     let certificate = section.require(document, "certificate", example, |value| {
@@ -127,6 +129,7 @@ fn read_nginx(document: &mut Document<'_>, top: &Section<'_, '_>, base: Option<&
         group: group?.unwrap_or_else(|| NGINX_GROUP.to_owned()),
         listen: listen?,
         public_port: public_port?.unwrap_or(HTTPS),
+        plain_http1: plain_http1?.unwrap_or(PLAIN_HTTP1),
         certificate: certificate?,
         certificate_key: certificate_key?,
     })

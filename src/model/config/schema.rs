@@ -99,6 +99,10 @@ section! {
         /// The port that visitors see; set it where another machine forwards a different one
         #[schemars(extend("x-applies" = NGINX_RELOAD, "default" = build::HTTPS))]
         public_port: Option<PublicPort>,
+        /// Whether the editor's hosts answer HTTP/1.1 that is no websocket. `false` turns away programs and proxies that know
+        /// nothing newer, and with them the second answers that a workspace can give there (docs/security.md, A34)
+        #[schemars(extend("x-applies" = NGINX_RELOAD, "default" = build::PLAIN_HTTP1))]
+        plain_http1: Option<bool>,
         /// The chain for `*.DOMAIN` and `DOMAIN`, PEM
         #[schemars(extend("x-applies" = NGINX_RELOAD, "examples" = ["/etc/ssl/code.example.org/fullchain.pem"]))]
         certificate: Path,

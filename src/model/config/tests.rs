@@ -79,7 +79,7 @@ fn the_least_file_gets_every_default() {
     insta::assert_snapshot!(summary(&config), @r#"
     HostName("code.example.org") "/var/lib/vscode" AsItWas {51820}
     Image { name: ImageRef("the-image-of-this-release"), archive: None, pull: Never }
-    Nginx { snippet_dir: "/var/lib/code-server-multi/nginx", unit: "nginx.service", group: "nginx", listen: [0.0.0.0:443, [::]:443], public_port: 443, certificate: "/etc/ssl/c.pem", certificate_key: "/etc/ssl/k.pem" }
+    Nginx { snippet_dir: "/var/lib/code-server-multi/nginx", unit: "nginx.service", group: "nginx", listen: [0.0.0.0:443, [::]:443], public_port: 443, plain_http1: true, certificate: "/etc/ssl/c.pem", certificate_key: "/etc/ssl/k.pem" }
     Gateway { session_lifetime: 86400s }
     dan: WorkspaceConfig { account: AccountName("csm-dan"), password_file: None, port: None, limits: Limits { memory_max: 3221225472, memory_high: 2684354560, memory_low: 0, cpu_quota_usec: 1500000, cpu_weight: 100, tasks_max: 4096 }, environment: {}, secret_environment: {}, apply: Pending, enabled: true }
     "#);
@@ -91,7 +91,7 @@ fn every_key_is_read() {
     insta::assert_snapshot!(summary(&config), @r#"
     HostName("code.example.org") "/srv/workspaces" Always {51820}
     Image { name: ImageRef("registry.example.org/team/workspace:7"), archive: Some("/var/lib/images/workspace.tar"), pull: Missing }
-    Nginx { snippet_dir: "/etc/nginx/code-server-multi", unit: "nginx-edge.service", group: "www-data", listen: [192.0.2.1:8443, [2001:db8::1]:8443, 198.51.100.7:443], public_port: 8443, certificate: "/etc/ssl/code.example.org/fullchain.pem", certificate_key: "/run/secrets/code.example.org.key" }
+    Nginx { snippet_dir: "/etc/nginx/code-server-multi", unit: "nginx-edge.service", group: "www-data", listen: [192.0.2.1:8443, [2001:db8::1]:8443, 198.51.100.7:443], public_port: 8443, plain_http1: false, certificate: "/etc/ssl/code.example.org/fullchain.pem", certificate_key: "/run/secrets/code.example.org.key" }
     Gateway { session_lifetime: 5400s }
     alice: WorkspaceConfig { account: AccountName("csm-alice"), password_file: None, port: None, limits: Limits { memory_max: 4294967296, memory_high: 3221225472, memory_low: 268435456, cpu_quota_usec: 2500000, cpu_weight: 200, tasks_max: 2048 }, environment: {VariableName("EDITOR"): "nano", VariableName("LANG"): "de_DE.UTF-8"}, secret_environment: {VariableName("ANTHROPIC_API_KEY"): "/run/secrets/anthropic"}, apply: Now, enabled: true }
     dan: WorkspaceConfig { account: AccountName("dan-workspace"), password_file: Some("/run/secrets/dan-password"), port: Some(9001), limits: Limits { memory_max: 2147483648, memory_high: 1610612736, memory_low: 0, cpu_quota_usec: 1250000, cpu_weight: 50, tasks_max: 512 }, environment: {VariableName("ANTHROPIC_API_KEY"): "none", VariableName("EDITOR"): "vim"}, secret_environment: {VariableName("LANG"): "/run/secrets/lang"}, apply: Pending, enabled: false }

@@ -49,6 +49,7 @@ pub(crate) fn config(names: &[(&str, Option<u16>)]) -> Config {
             group: "nginx".to_owned(),
             listen: vec!["0.0.0.0:443".parse().unwrap(), "[::]:443".parse().unwrap()],
             public_port: 443,
+            plain_http1: true,
             certificate: "/etc/cert/fullchain.pem".into(),
             certificate_key: "/etc/cert/key.pem".into(),
         },

@@ -155,6 +155,7 @@ fn the_schema_and_the_parser_agree_on_values() {
         ("nginx", "group = '_www-data'", "group = 'WWW'"),
         ("nginx", "listen = ['192.0.2.1', '[::]']", "listen = []"),
         ("nginx", "public_port = 1", "public_port = 65536"),
+        ("nginx", "plain_http1 = false", "plain_http1 = 0"),
         ("gateway", "session_lifetime = '1h 30m'", "session_lifetime = 5"),
         ("defaults", "memory_limit = '1.5GiB'", "memory_limit = '2GB'"),
         ("defaults", "memory_limit = 268435456", "memory_limit = 268435455"),

@@ -134,6 +134,7 @@ fn config(dir: &Path, https: SocketAddr, workspaces: &[(&str, Option<u16>)]) -> 
             group: Group::from_gid(getegid()).unwrap().expect("the group has a name").name,
             listen: vec![https],
             public_port: https.port(),
+            plain_http1: true,
             // Everything that is special to nginx inside a quoted string or outside of one.
             certificate: dir.join("a \"c\" 'd' \\e;{}#.pem"),
             certificate_key: dir.join("key.pem"),

@@ -64,30 +64,19 @@ class Editor:
     """An editor that is in use: a question over HTTP, which passes the sign-in, and a ping on the window's own websocket."""
 
     def __init__(self, product, client):
-        self._connect = lambda: raw.tls(product.host, product.pki, client.visited)
-        self._connection, self._asked = self._connect(), 0
+        self._ask = lambda: raw.ask(product.host, product.pki, request, client.visited)
         self.window = product.session(client)
-        self._request = raw.request(path="/healthz", Cookie=client.cookie_header(), Connection="keep-alive")
+        request = raw.request(path="/healthz", Cookie=client.cookie_header())
 
     def close(self):
         self.window.__exit__()
-        self._connection.close()
 
     def sample(self):
         """Seconds: (question, ping)."""
-        self._asked += 1
-        if self._asked % 500 == 0:  # nginx ends a connection after 1,000
-            self._connection.close()
-            self._connection = self._connect()
         begun = time.perf_counter()
-        self._connection.sendall(self._request)
-        text = b""
-        while b"\r\n\r\n" not in text or b"}" not in text:
-            piece = self._connection.recv(65536)
-            assert piece, text
-            text += piece
+        answers = self._ask()
         answered = time.perf_counter()
-        assert text.startswith(b"HTTP/1.1 200 "), text
+        assert answers == [200], answers.text
         assert self.window.is_alive()
         return answered - begun, time.perf_counter() - answered
 

@@ -53,6 +53,7 @@
         "[2001:db8::1]:8443"
       ];
       public_port = 8443;
+      plain_http1 = false;
     };
     openFirewall = true;
   };

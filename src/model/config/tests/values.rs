@@ -79,6 +79,7 @@ workspace_base = '/srv/$x;}' => workspace_base = '/srv/$x;}': a path here is ASC
 [nginx] | listen = ['224.0.0.1'] => nginx.listen[0] = '224.0.0.1': a multicast address can't be listened on
 [nginx] | listen = [443] => nginx.listen[0] = 443: must be text, not a whole number
 [nginx] | public_port = 80 => nginx.public_port = 80: port 80 only redirects to HTTPS
+[nginx] | plain_http1 = 'no' => nginx.plain_http1 = 'no': must be true or false, not text
 [nginx] | public_port = 0 => nginx.public_port = 0: outside 1 to 65535
 [nginx] | snippet_dir = '/var/lib/vscode/nginx' => nginx.snippet_dir = '/var/lib/vscode/nginx': below workspace_base, where workspaces can write
 [nginx] | snippet_dir = '/nix/store/x' => nginx.snippet_dir = '/nix/store/x': not a place where snippets can be written
