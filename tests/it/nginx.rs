@@ -304,7 +304,24 @@ async fn hostile_replies(edge: &Edge) {
         assert_eq!((reply.status, reply.seen_by().0.as_str()), (200, "editor"), "{target}");
         assert!(reply.all("x-accel-redirect").is_empty());
     }
+    for (path, status) in [
+        ("/worker.js", 403),
+        ("/worker.js?x=/y/", 403),
+        ("/x/worker.js", 200),
+        ("/x/", 200),
+    ] {
+        let reply = edge
+            .https(
+                "dan",
+                path,
+                &[&SIGNED_IN[..], &["-H", "Service-Worker: script"]].concat(),
+            )
+            .await;
+        assert_eq!(reply.status, status, "{path}");
+        assert_eq!(edge.https("dan", path, &SIGNED_IN).await.status, 200, "{path}");
+    }
     let reply = edge.https("dan", "/cookies", &SIGNED_IN).await;
+    assert_eq!(reply.all("service-worker-allowed"), Vec::<&str>::new());
     // Without Secure no browser takes a cookie of that prefix (RFC 6265bis, section 5.7).
     let seen = [
         "__Host-csm=evil; Path=/",

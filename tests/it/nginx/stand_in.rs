@@ -172,6 +172,9 @@ async fn answer_as_editor(mut request: Request<Incoming>) -> Reply {
                 .headers_mut()
                 .insert("strict-transport-security", "max-age=0".parse().unwrap());
             reply
+                .headers_mut()
+                .insert("service-worker-allowed", "/".parse().unwrap());
+            reply
         }
         "/count" => {
             let count = COUNT.fetch_add(1, Ordering::Relaxed).to_string();

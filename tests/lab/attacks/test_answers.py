@@ -1,10 +1,13 @@
-"""What a workspace answers in the place of its editor: two heads for one request. Row A34."""
+"""What a workspace answers in the place of its editor: two heads for one request, and scripts that would sit
+between a person and the sign-in page. Rows A34 and A36."""
 
 import json
 
 import pytest
+from playwright.sync_api import expect
 
 from lab import pace, raw, streams
+from lab.workbench import open_sign_in, sign_in
 
 DAN, ALICE = "dan.code.example.test", "alice.code.example.test"
 PORTS = {"dan": 18081, "alice": 18082}
@@ -47,12 +50,16 @@ def answer(body, *lines, kind="text/html"):
 
 
 SECOND = answer("the second", "X-Second: head", 'Clear-Site-Data: "cookies"')
+WORKER = "self.onfetch = event => event.respondWith(new Response('<h1>drawn by a worker</h1>', {headers: {'Content-Type': 'text/html'}}))"
 
 TABLE = {
     "/": answer("<h1>bait</h1>"),
     "/early-hints": "HTTP/1.1 103 Early Hints\r\nX-First: head\r\n\r\n" + SECOND + SECOND,
     "/continue": "HTTP/1.1 100 Continue\r\n\r\n" + SECOND + SECOND,
     "/no-status": SECOND.replace("HTTP/1.1", "HTTP:1.1") + SECOND,
+    "/worker.js": answer(WORKER, "Service-Worker-Allowed: /", kind="text/javascript"),
+    "/below/worker.js": answer(WORKER, "Service-Worker-Allowed: /", kind="text/javascript"),
+    "/below/": answer("<h1>below</h1>"),
 }
 
 
@@ -136,6 +143,37 @@ print(text.decode("latin-1"))
 """
     said = host.run("python3", "-c", script, str(PORTS["dan"]), product.passwords["dan"]).stdout
     assert "the second" in said and "Sign out" not in said, said
+
+
+@pytest.fixture
+def dan(product, browser):
+    """dan's browser, signed in, on a page of his workspace."""
+    page = open_sign_in(browser)
+    assert sign_in(page, product.passwords["dan"]).status == 303
+    expect(page.locator("h1")).to_have_text("bait")
+    yield page
+    page.context.close()
+
+
+REGISTER = """([script, scope]) => navigator.serviceWorker.register(script, {scope})
+  .then(() => new Promise(done => setTimeout(done, 200, "registered")), error => error.name)"""
+
+
+def test_no_worker_of_a_workspace_draws_the_sign_in_page(product, browser, dan):
+    """A36. A script whose scope would be everything is refused, and no answer of a workspace widens one's scope."""
+    for page, script, scope in (("/", "/worker.js", "/"), ("/", "/worker.js", "/_csm/"), ("/below/", "/below/worker.js", "/"), ("/below/", "/below/worker.js", "/_csm/")):
+        dan.goto(browser.url("dan", page))
+        assert dan.evaluate(REGISTER, [script, scope]) in ("SecurityError", "TypeError"), (script, scope)
+    assert dan.evaluate("() => navigator.serviceWorker.getRegistrations().then(all => all.map(one => one.scope))") == []
+    dan.context.clear_cookies()
+    dan.goto(browser.url("dan", "/_csm/sign-in"))
+    expect(dan.locator("h1")).to_have_text("Sign in to dan")
+
+
+def test_a_worker_below_its_own_path_is_let_be(product, browser, dan):
+    """A36. As the editor's own views of web pages have one."""
+    dan.goto(browser.url("dan", "/below/"))
+    assert dan.evaluate(REGISTER, ["/below/worker.js", "/below/"]) == "registered"
 
 
 def test_plain_http1_is_refused_where_that_was_chosen(host, product, pki, cookies):
