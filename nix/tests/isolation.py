@@ -4,7 +4,7 @@ assert sign_in("dan", "a password of dan's") == 303
 with subtest("a session is for one workspace"):
     assert visit("dan") == 200
     # In a header, since a client would not send one host's cookie to another.
-    cookie = machine.succeed("awk '$6 == \"__Host-csm\" {print $7}' /root/dan.cookies").strip()
+    cookie = machine.succeed("awk '$6 ~ /^__Host-csm--[0-9a-f]+$/ {print $7}' /root/dan.cookies").strip()
     assert cookie
     header = ["-H", f"Cookie: __Host-csm={cookie}"]
     assert curl(f"https://dan.{DOMAIN}/healthz", *header) == 200

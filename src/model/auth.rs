@@ -1,6 +1,8 @@
 //! AUTH: passwords as argon2id strings, and (below) who may come in.
 //! Pure: salts, tokens and the time are arguments. Called by the gateway, the daemon and `csm password`.
 
+pub mod cookies;
+pub mod devices;
 pub mod limit;
 pub mod request;
 pub mod session;

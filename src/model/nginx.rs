@@ -3,7 +3,6 @@
 //! the generation to `host::nginx`; what the headers mean to the gateway is in docs/nginx.md.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
@@ -157,7 +156,7 @@ impl Site<'_> {
         fill(
             include_str!("nginx/base.conf"),
             &[
-                ("TUNNEL_COOKIES", &self.tunnel_cookies()),
+                ("COOKIES", &self.cookies()),
                 ("LIMITS", LIMITS),
                 ("GATEWAY_SOCKET", GATEWAY_SOCKET),
                 ("LISTEN", &self.listen),
@@ -172,31 +171,20 @@ impl Site<'_> {
         )
     }
 
-    /// All ports of localhost share their cookies, so a workspace's tunnel is sent the others' too: one cut for each.
-    fn tunnel_cookies(&self) -> String {
-        let tunnels = self
-            .config
-            .workspaces
-            .values()
-            .filter(|workspace| workspace.port.is_some())
-            .count();
-        if tunnels == 0 {
-            return String::new();
+    /// The cookies that workspaces get. A browser shows a session and its mark, and for a while those of an earlier version. All
+    /// ports of localhost share their cookies, so a workspace's tunnel is sent the others' too.
+    fn cookies(&self) -> String {
+        const FOR_EARLIER: usize = 2;
+        let workspaces = self.config.workspaces.values();
+        let tunnels = workspaces.filter(|workspace| workspace.port.is_some()).count();
+        let mut text = "# Our cookies stay between browser and gateway, however they are spelled. A request that still shows one after the \
+                        cuts\n# sends no cookie at all.\n"
+            .to_owned();
+        text += &cuts("csm_cookie", "csm_cut", "__Host-csm", 2 + FOR_EARLIER);
+        if tunnels > 0 {
+            text += "\n# All ports of localhost share their cookies.\n";
+            text += &cuts("csm_tunnel_cookie", "csm_tun", "csm-", 2 * tunnels + FOR_EARLIER);
         }
-        let mut text = "\n# All ports of localhost share their cookies: cut one session after the other.\n".to_owned();
-        let mut from = "http_cookie".to_owned();
-        for number in 1..=tunnels {
-            let to = format!("csm_tunnel_cut_{number}");
-            text += &fill(
-                include_str!("nginx/tunnel-cookie.conf"),
-                &[("FROM", &from), ("TO", &to)],
-            );
-            from = to;
-        }
-        let _ = write!(
-            text,
-            "map ${from} $csm_tunnel_cookie {{\n    default ${from};\n    \"~csm-[a-z0-9-]+=\" \"\";\n}}\n"
-        );
         text
     }
 
@@ -353,6 +341,23 @@ impl Vhost {
             // guard: A5-claims
             + &headers(&CLEARED.map(|name| (name, "")))
     }
+}
+
+/// Maps that cut so many cookies whose names begin with `names`, one after the other, into the variable `to`. Those in between are
+/// called `step` and a number: nginx has room for few long names.
+fn cuts(to: &str, step: &str, names: &str, times: usize) -> String {
+    let mut text = String::new();
+    let mut from = "http_cookie".to_owned();
+    for number in 1..=times {
+        let next = format!("{step}{number}");
+        // guard: A37-cut
+        let values = [("FROM", from.as_str()), ("TO", &next), ("NAMES", names)];
+        text += &fill(include_str!("nginx/cookie-cut.conf"), &values);
+        from = next;
+    }
+    // guard: A37-left
+    let left = format!("map ${from} ${to} {{\n    default ${from};\n    \"~*(?:^|;)[ \\t]*{names}\" \"\";\n}}\n");
+    text + &left
 }
 
 fn headers(pairs: &[(&str, &str)]) -> String {

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use code_server_multi::host::nginx::Proof;
 use edge::{DOMAIN, Edge};
 
+mod cookies;
 mod edge;
 mod publishing;
 mod stand_in;
@@ -43,12 +44,12 @@ async fn the_edge_as_visitors_and_workspaces_meet_it() {
     a_gateway_that_is_killed(&edge).await;
     refusals(&edge).await;
     headers(&edge).await;
-    cookies(&edge).await;
+    cookies::at_a_host(&edge).await;
     hostile_replies(&edge).await;
     upgrades(&edge).await;
     bodies(&edge).await;
     away(&edge).await;
-    tunnel(&edge).await;
+    cookies::through_a_tunnel(&edge).await;
     floods(&edge).await;
     nothing_of_a_request_is_logged(&edge);
     edge.stop().await;
@@ -265,39 +266,6 @@ async fn headers(edge: &Edge) {
     assert_ne!(reply.seen_if_json("who").as_deref(), Some("gateway"));
 }
 
-async fn cookies(edge: &Edge) {
-    let cases = [
-        ("__Host-csm=good", None),
-        ("__Host-csm=good; a=1", Some("a=1")),
-        ("a=1; __Host-csm=good", Some("a=1")),
-        ("a=1; __Host-csm=good; b=2", Some("a=1; b=2")),
-        ("a=1;__Host-csm=good;b=2", Some("a=1;b=2")),
-        ("__Host-csm=good; __Host-csm=good", None),
-        ("a=1; __Host-csm=good; b=2; __Host-csm=other; c=3", None),
-        (
-            "x__Host-csmx=1; __Host-csm=good; csm-dan=kept",
-            Some("x__Host-csmx=1; csm-dan=kept"),
-        ),
-    ];
-    for (sent, seen) in cases {
-        for http in ["--http1.1", "--http2"] {
-            let reply = edge
-                .https("dan", "/echo", &["-H", &format!("Cookie: {sent}"), http])
-                .await;
-            assert_eq!(reply.status, 200, "{sent}");
-            assert_eq!(reply.seen("cookie").as_deref(), seen, "{sent}");
-        }
-    }
-    let reply = edge
-        .https(
-            "dan",
-            "/echo",
-            &["-H", "Cookie: a=1", "-H", "Cookie: __Host-csm=good", "--http1.1"],
-        )
-        .await;
-    assert_eq!((reply.status, reply.seen("cookie").as_deref()), (200, Some("a=1")));
-}
-
 async fn hostile_replies(edge: &Edge) {
     for target in ["/_csm/auth", "@csm_wake", "@ide", "/nowhere"] {
         let reply = edge.https("dan", &format!("/accel?{target}"), &SIGNED_IN).await;
@@ -443,40 +411,6 @@ async fn away(edge: &Edge) {
         )
         .await;
     assert_eq!((reply.status, reply.body.as_str()), (101, "cookie=wake=1"));
-}
-
-async fn tunnel(edge: &Edge) {
-    let signed_in = ["-H", "Cookie: csm-alice=s1; csm-dan=good; a=1; csm-old=s2"];
-    let reply = edge.tunnel("/echo", &signed_in).await;
-    assert_eq!(reply.status, 200);
-    let host = format!("localhost:{}", edge.tunnels[0]);
-    assert_eq!(reply.seen("host"), Some(host.clone()));
-    // Two tunnels are configured, so two sessions are cut; a third left from earlier drops the cookies altogether.
-    assert_eq!(reply.seen("cookie"), None);
-    let reply = edge
-        .tunnel("/echo", &["-H", "Cookie: csm-alice=s1; csm-dan=good; a=1"])
-        .await;
-    assert_eq!(reply.seen("cookie").as_deref(), Some("a=1"));
-
-    let reply = edge.tunnel("/", &[]).await;
-    assert_eq!((reply.status, reply.seen("x-csm-tunnel").as_deref()), (401, Some("1")));
-    assert_eq!(reply.seen("x-csm-origin"), Some(format!("http://{host}")));
-    for host in ["evil.example", "dan.code.example.test", "localhost.evil.example", ""] {
-        let reply = edge
-            .tunnel("/", &[&signed_in[..], &["-H", &format!("Host: {host}")]].concat())
-            .await;
-        assert!(
-            reply.status == 421 || host.is_empty() && reply.status == 400,
-            "{host}: {reply:?}"
-        );
-    }
-    let reply = edge.tunnel("/cookies", &["-H", "Cookie: csm-dan=good"]).await;
-    let own: Vec<&str> = reply
-        .all("set-cookie")
-        .into_iter()
-        .filter(|cookie| cookie.starts_with("csm-"))
-        .collect();
-    assert_eq!(own, ["csm-dan=evil; Path=/; SameSite=None"]);
 }
 
 async fn floods(edge: &Edge) {

@@ -3,17 +3,17 @@
 //! - Each source has a bucket over all workspaces: 10 failures at once, then one a minute.
 //! - Each workspace has a bucket over all sources: 30 failures at once, then one every 5 seconds. One source alone can't
 //!   keep it empty (it earns less than the bucket does); while many do, sign-ins from new places wait for the next drop.
-//! - The owner is not locked out: from a place where the workspace was signed in to within 30 days, neither of the two
-//!   counts, but a bucket that belongs to that workspace and that place alone.
+//! - The owner is not locked out: in a browser in which the workspace was signed in to before ([`devices`](super::devices)),
+//!   neither of the two counts, but a bucket that belongs to that workspace and that browser alone.
 //!
 //! The time is what a monotonic clock says: a restart forgives everything.
 
-use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use lru::LruCache;
 
+use crate::model::auth::devices::DeviceId;
 use crate::model::auth::request::Source;
 use crate::model::names::WorkspaceName;
 
@@ -64,11 +64,12 @@ impl Bucket {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Place {
-    /// A source, for all workspaces where it is not known.
+    /// A source, for all workspaces.
     Anywhere(Source),
-    /// A source that a workspace knows, and a tunnel, whose users all look alike: what one guesses at his workspace must
-    /// not keep the others from theirs.
-    Of(WorkspaceName, Source),
+    /// A tunnel, whose users all look alike: what one guesses at his workspace must not keep the others from theirs.
+    Tunnel(WorkspaceName),
+    /// A browser that a workspace knows.
+    Known(WorkspaceName, DeviceId),
 }
 
 /// An attempt that was let through. It has been paid for; give it back when it turns out to be no guess.
@@ -97,17 +98,20 @@ impl Default for Limiter {
 
 impl Limiter {
     /// Takes an attempt, or says how long to wait. Paid for beforehand, so that attempts at the same time all count.
+    /// `device`: the browser, if the workspace knows it.
     pub fn take(
         &mut self,
         workspace: &WorkspaceName,
         source: &Source,
-        known: bool,
+        device: Option<DeviceId>,
         now: Duration,
     ) -> Result<Attempt, Duration> {
-        let place = if known || source.is_tunnel() {
-            Place::Of(workspace.clone(), source.clone())
-        } else {
-            Place::Anywhere(source.clone())
+        let known = device.is_some();
+        let place = match device {
+            // guard: A27-device
+            Some(device) => Place::Known(workspace.clone(), device),
+            None if source.is_tunnel() => Place::Tunnel(workspace.clone()),
+            None => Place::Anywhere(source.clone()),
         };
         let of_place = self.places.peek(&place).and_then(|bucket| bucket.wait(SOURCE, now));
         let of_workspace = if known {
@@ -156,47 +160,6 @@ fn bucket<'a, K: std::hash::Hash + Eq + Clone>(
     buckets.get_or_insert_mut(key.clone(), Bucket::default)
 }
 
-/// Where each workspace was signed in to. The time is seconds since 1970: it outlives the process.
-#[derive(Debug, Default)]
-pub struct KnownSources {
-    by_workspace: HashMap<WorkspaceName, Vec<(Source, u64)>>,
-}
-
-impl KnownSources {
-    const PER_WORKSPACE_MAX: usize = 16;
-    const FOR_SECONDS: u64 = 30 * 24 * 3600;
-
-    pub fn knows(&self, workspace: &WorkspaceName, source: &Source, now: u64) -> bool {
-        self.by_workspace.get(workspace).is_some_and(|places| {
-            places
-                .iter()
-                .any(|(place, at)| place == source && Self::is_fresh(*at, now))
-        })
-    }
-
-    pub fn remember(&mut self, workspace: &WorkspaceName, source: Source, at: u64) {
-        let places = self.by_workspace.entry(workspace.clone()).or_default();
-        places.retain(|(place, then)| place != &source && Self::is_fresh(*then, at));
-        places.push((source, at));
-        places.sort_by_key(|(_, at)| std::cmp::Reverse(*at));
-        places.truncate(Self::PER_WORKSPACE_MAX);
-    }
-
-    pub fn forget_absent(&mut self, is_there: impl Fn(&WorkspaceName) -> bool) {
-        self.by_workspace.retain(|workspace, _| is_there(workspace));
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = (&WorkspaceName, &Source, u64)> {
-        self.by_workspace
-            .iter()
-            .flat_map(|(name, places)| places.iter().map(move |(source, at)| (name, source, *at)))
-    }
-
-    fn is_fresh(at: u64, now: u64) -> bool {
-        now.saturating_sub(at) < Self::FOR_SECONDS
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,14 +172,17 @@ mod tests {
         Source::of(Some(&std::net::Ipv4Addr::from_bits(number).to_string()), false)
     }
 
+    /// A browser that dan's workspace knows.
+    const KNOWN: Option<DeviceId> = Some(DeviceId([7; 32]));
+
     fn at(seconds: u64) -> Duration {
         Duration::from_secs(1_000_000 + seconds)
     }
 
     /// How many attempts go through at one moment, up to a hundred.
-    fn burst(limiter: &mut Limiter, from: &Source, known: bool, now: Duration) -> usize {
+    fn burst(limiter: &mut Limiter, from: &Source, device: Option<DeviceId>, now: Duration) -> usize {
         (0..100)
-            .filter(|_| limiter.take(&dan(), from, known, now).is_ok())
+            .filter(|_| limiter.take(&dan(), from, device, now).is_ok())
             .count()
     }
 
@@ -224,35 +190,35 @@ mod tests {
     fn guesses_through_one_tunnel_do_not_close_the_others() {
         let mut limiter = Limiter::default();
         let tunnel = Source::of(Some("127.0.0.1"), true);
-        assert_eq!(burst(&mut limiter, &tunnel, false, at(0)), 10);
+        assert_eq!(burst(&mut limiter, &tunnel, None, at(0)), 10);
         let alice = WorkspaceName::parse("alice").unwrap();
-        assert!(limiter.take(&alice, &tunnel, false, at(0)).is_ok());
+        assert!(limiter.take(&alice, &tunnel, None, at(0)).is_ok());
         // Of an address, the limit is over all workspaces.
-        assert_eq!(burst(&mut limiter, &source(1), false, at(0)), 10);
-        assert!(limiter.take(&alice, &source(1), false, at(0)).is_err());
+        assert_eq!(burst(&mut limiter, &source(1), None, at(0)), 10);
+        assert!(limiter.take(&alice, &source(1), None, at(0)).is_err());
     }
 
     #[test]
     fn a_source_gets_ten_then_one_a_minute() {
         let mut limiter = Limiter::default();
-        assert_eq!(burst(&mut limiter, &source(1), false, at(0)), 10);
+        assert_eq!(burst(&mut limiter, &source(1), None, at(0)), 10);
         assert_eq!(
-            limiter.take(&dan(), &source(1), false, at(0)),
+            limiter.take(&dan(), &source(1), None, at(0)),
             Err(Duration::from_secs(60))
         );
         assert_eq!(
-            limiter.take(&dan(), &source(1), false, at(59)),
+            limiter.take(&dan(), &source(1), None, at(59)),
             Err(Duration::from_secs(1))
         );
-        assert_eq!(burst(&mut limiter, &source(1), false, at(60)), 1);
-        assert_eq!(burst(&mut limiter, &source(1), false, at(180)), 2);
+        assert_eq!(burst(&mut limiter, &source(1), None, at(60)), 1);
+        assert_eq!(burst(&mut limiter, &source(1), None, at(180)), 2);
         assert_eq!(
-            burst(&mut limiter, &source(1), false, at(100_000)),
+            burst(&mut limiter, &source(1), None, at(100_000)),
             10,
             "no more than the bucket holds"
         );
         assert_eq!(
-            burst(&mut limiter, &source(2), false, at(100_000)),
+            burst(&mut limiter, &source(2), None, at(100_000)),
             10,
             "another source is another bucket"
         );
@@ -262,40 +228,40 @@ mod tests {
     fn what_was_no_guess_is_given_back() {
         let mut limiter = Limiter::default();
         for _ in 0..1000 {
-            let attempt = limiter.take(&dan(), &source(1), false, at(0)).unwrap();
+            let attempt = limiter.take(&dan(), &source(1), None, at(0)).unwrap();
             limiter.give_back(&attempt);
         }
-        assert_eq!(burst(&mut limiter, &source(1), false, at(0)), 10);
+        assert_eq!(burst(&mut limiter, &source(1), None, at(0)), 10);
     }
 
     #[test]
     fn a_workspace_bears_many_sources_only_so_often_and_its_owner_still_comes_in() {
         let mut limiter = Limiter::default();
         let through: usize = (0..1000)
-            .map(|number| burst(&mut limiter, &source(number), false, at(0)))
+            .map(|number| burst(&mut limiter, &source(number), None, at(0)))
             .sum();
         assert_eq!(through, 30);
         assert_eq!(
-            limiter.take(&dan(), &source(5000), false, at(0)),
+            limiter.take(&dan(), &source(5000), None, at(0)),
             Err(Duration::from_secs(5))
         );
         assert!(
-            limiter.take(&dan(), &source(5000), true, at(0)).is_ok(),
-            "a known place has a budget of its own"
+            limiter.take(&dan(), &source(5000), KNOWN, at(0)).is_ok(),
+            "a known browser has a budget of its own"
         );
         assert!(
-            limiter.take(&dan(), &source(5000), false, at(5)).is_ok(),
+            limiter.take(&dan(), &source(5000), None, at(5)).is_ok(),
             "nobody waits for longer than a drop takes"
         );
         let alice = WorkspaceName::parse("alice").unwrap();
-        assert!(limiter.take(&alice, &source(5000), false, at(0)).is_ok());
+        assert!(limiter.take(&alice, &source(5000), None, at(0)).is_ok());
     }
 
     #[test]
     fn one_source_alone_can_not_keep_a_workspace_shut() {
         let mut limiter = Limiter::default();
         for second in 0..3600 {
-            burst(&mut limiter, &source(1), false, at(second));
+            burst(&mut limiter, &source(1), None, at(second));
             assert!(
                 limiter
                     .workspaces
@@ -309,18 +275,18 @@ mod tests {
     }
 
     #[test]
-    fn a_known_place_is_limited_too_and_not_by_its_neighbours() {
+    fn a_known_browser_is_limited_too_and_not_by_its_neighbours() {
         let mut limiter = Limiter::default();
-        assert_eq!(burst(&mut limiter, &source(1), false, at(0)), 10);
-        assert_eq!(burst(&mut limiter, &source(1), true, at(0)), 10);
+        assert_eq!(burst(&mut limiter, &source(1), None, at(0)), 10);
+        assert_eq!(burst(&mut limiter, &source(1), KNOWN, at(0)), 10);
     }
 
     #[test]
     fn a_refused_attempt_costs_nothing() {
         let mut limiter = Limiter::default();
-        burst(&mut limiter, &source(1), false, at(0));
+        burst(&mut limiter, &source(1), None, at(0));
         let before = limiter.workspaces.peek(&dan()).unwrap().full_at;
-        assert!(limiter.take(&dan(), &source(1), false, at(0)).is_err());
+        assert!(limiter.take(&dan(), &source(1), None, at(0)).is_err());
         assert_eq!(limiter.workspaces.peek(&dan()).unwrap().full_at, before);
     }
 
@@ -334,30 +300,11 @@ mod tests {
             let _ = limiter.take(
                 &workspaces[number as usize % 2000],
                 &source(number),
-                number % 2 == 0,
+                (number % 2 == 0).then(|| DeviceId([u8::try_from(number % 256).unwrap(); 32])),
                 at(0),
             );
         }
         assert_eq!(limiter.places.len(), SOURCES_MAX.get());
         assert!(limiter.workspaces.len() <= WORKSPACES_MAX.get());
-    }
-
-    #[test]
-    fn known_sources_fade_and_are_few() {
-        let mut known = KnownSources::default();
-        known.remember(&dan(), source(1), 1000);
-        assert!(known.knows(&dan(), &source(1), 1000 + KnownSources::FOR_SECONDS - 1));
-        assert!(!known.knows(&dan(), &source(1), 1000 + KnownSources::FOR_SECONDS));
-        assert!(!known.knows(&dan(), &source(2), 1000));
-        assert!(!known.knows(&WorkspaceName::parse("alice").unwrap(), &source(1), 1000));
-        for number in 0..100 {
-            known.remember(&dan(), source(number), 2000 + u64::from(number));
-            known.remember(&dan(), source(number), 2000 + u64::from(number));
-        }
-        assert_eq!(known.iter().count(), KnownSources::PER_WORKSPACE_MAX);
-        assert!(known.knows(&dan(), &source(99), 3000));
-        assert!(!known.knows(&dan(), &source(1), 3000));
-        known.forget_absent(|_| false);
-        assert_eq!(known.iter().count(), 0);
     }
 }

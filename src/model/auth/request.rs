@@ -1,5 +1,5 @@
-//! What a browser's request tells about where it comes from, and what follows: the same-site rule, the session cookie,
-//! the path to go back to, the source that sign-in limits count by. Called by the gateway on every request.
+//! What a browser's request tells about where it comes from, and what follows: the same-site rule, the path
+//! to go back to, the source that sign-in limits count by. Called by the gateway on every request.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -79,34 +79,6 @@ impl Asked<'_> {
     }
 }
 
-/// A cookie in the `Cookie` headers of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cookie<'a> {
-    None,
-    One(&'a [u8]),
-    /// A second one of the name was planted by someone: which is whose can't be told.
-    Several,
-}
-
-/// Finds a cookie by its name (RFC 6265 section 4.2).
-pub fn find_cookie<'a>(headers: impl Iterator<Item = &'a [u8]>, name: &str) -> Cookie<'a> {
-    let mut found = Cookie::None;
-    for pair in headers.flat_map(|header| header.split(|byte| *byte == b';')) {
-        let pair = pair.trim_ascii();
-        let Some(equals) = pair.iter().position(|byte| *byte == b'=') else {
-            continue;
-        };
-        let (key, value) = (pair[..equals].trim_ascii(), pair[equals + 1..].trim_ascii());
-        if key == name.as_bytes() {
-            found = match found {
-                Cookie::None => Cookie::One(value),
-                _ => Cookie::Several,
-            };
-        }
-    }
-    found
-}
-
 /// The path to lead back to after signing in: a path on the same host, else `/`.
 ///
 /// A browser takes `//x` and `/\x` for another host and drops tabs and newlines inside; our own pages are left out, so
@@ -145,12 +117,6 @@ impl Source {
             Some(IpAddr::V6(v6)) => Self(format!("{}/64", Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)))),
             None => Self("unknown".to_owned()),
         }
-    }
-
-    /// From the gateway's own state file.
-    pub fn restore(text: &str) -> Option<Self> {
-        let plain = text.strip_suffix("/64").unwrap_or(text);
-        (matches!(text, TUNNEL | "unknown") || plain.parse::<IpAddr>().is_ok()).then(|| Self(text.to_owned()))
     }
 
     pub fn is_tunnel(&self) -> bool {

@@ -70,9 +70,17 @@ pub enum Expected {
     Nobody,
 }
 
+/// Where a session was made, which is the one place that it opens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Door {
+    pub workspace: WorkspaceName,
+    /// Through a tunnel: plain HTTP, with the cookies of everything on localhost.
+    pub tunnel: bool,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
-    pub workspace: WorkspaceName,
+    pub door: Door,
     pub stamp: Stamp,
     pub created: u64,
     pub last_used: u64,
@@ -106,11 +114,11 @@ impl Sessions {
         self.by_id.iter()
     }
 
-    pub fn create(&mut self, id: SessionId, workspace: WorkspaceName, stamp: Stamp, now: u64) {
+    pub fn create(&mut self, id: SessionId, door: Door, stamp: Stamp, now: u64) {
         self.insert(
             id,
             Session {
-                workspace,
+                door,
                 stamp,
                 created: now,
                 last_used: now,
@@ -118,15 +126,8 @@ impl Sessions {
         );
     }
 
-    /// Whether the session opens the workspace; if so, it counts as used now. What has ended is forgotten.
-    pub fn use_now(
-        &mut self,
-        id: &SessionId,
-        workspace: &WorkspaceName,
-        expected: Expected,
-        now: u64,
-        lifetime: Duration,
-    ) -> bool {
+    /// Whether the session opens this door; if so, it counts as used now. What has ended is forgotten.
+    pub fn use_now(&mut self, id: &SessionId, door: &Door, expected: Expected, now: u64, lifetime: Duration) -> bool {
         let Some(session) = self.by_id.get_mut(id) else {
             return false;
         };
@@ -134,7 +135,8 @@ impl Sessions {
             self.by_id.remove(id);
             return false;
         }
-        let opens = &session.workspace == workspace
+        // guard: A37-door
+        let opens = &session.door == door
             && match expected {
                 Expected::Anything => true,
                 Expected::Stamp(stamp) => session.stamp == stamp,
@@ -153,12 +155,12 @@ impl Sessions {
 
     /// Ends the sessions of a workspace that were opened with another password; all of them when none is given.
     pub fn end_others(&mut self, workspace: &WorkspaceName, stamp: Option<Stamp>) -> usize {
-        self.end_where(|session| &session.workspace == workspace && Some(session.stamp) != stamp)
+        self.end_where(|session| &session.door.workspace == workspace && Some(session.stamp) != stamp)
     }
 
     /// Ends the sessions of workspaces that are no more.
     pub fn end_absent(&mut self, is_there: impl Fn(&WorkspaceName) -> bool) -> usize {
-        self.end_where(|session| !is_there(&session.workspace))
+        self.end_where(|session| !is_there(&session.door.workspace))
     }
 
     pub fn end_expired(&mut self, now: u64, lifetime: Duration) -> usize {
@@ -175,10 +177,10 @@ impl Sessions {
         let of_workspace = self
             .by_id
             .values()
-            .filter(|other| other.workspace == session.workspace)
+            .filter(|other| other.door.workspace == session.door.workspace)
             .count();
         if of_workspace >= PER_WORKSPACE_MAX {
-            self.evict(Some(&session.workspace));
+            self.evict(Some(&session.door.workspace));
         } else if self.by_id.len() >= TOTAL_MAX {
             self.evict(None);
         }
@@ -189,7 +191,7 @@ impl Sessions {
         let oldest = self
             .by_id
             .iter()
-            .filter(|(_, session)| of.is_none_or(|workspace| &session.workspace == workspace))
+            .filter(|(_, session)| of.is_none_or(|workspace| &session.door.workspace == workspace))
             .min_by_key(|(id, session)| (session.last_used, **id))
             .map(|(id, _)| *id);
         if let Some(id) = oldest {
@@ -208,6 +210,13 @@ mod tests {
         WorkspaceName::parse(text).unwrap()
     }
 
+    fn at(text: &str) -> Door {
+        Door {
+            workspace: name(text),
+            tunnel: false,
+        }
+    }
+
     fn id(number: usize) -> SessionId {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&number.to_be_bytes());
@@ -215,18 +224,12 @@ mod tests {
     }
 
     fn opens(sessions: &mut Sessions, number: usize, workspace: &str, stamp: &str, now: u64) -> bool {
-        sessions.use_now(
-            &id(number),
-            &name(workspace),
-            Expected::Stamp(Stamp::of(stamp)),
-            now,
-            DAY,
-        )
+        sessions.use_now(&id(number), &at(workspace), Expected::Stamp(Stamp::of(stamp)), now, DAY)
     }
 
     fn one() -> Sessions {
         let mut sessions = Sessions::default();
-        sessions.create(id(1), name("dan"), Stamp::of("first"), 1000);
+        sessions.create(id(1), at("dan"), Stamp::of("first"), 1000);
         sessions
     }
 
@@ -264,11 +267,25 @@ mod tests {
     }
 
     #[test]
+    fn a_tunnels_session_and_the_hosts_own_open_nothing_of_the_other() {
+        let through = |name: &str, tunnel| Door { tunnel, ..at(name) };
+        let mut sessions = Sessions::default();
+        sessions.create(id(1), through("dan", true), Stamp::of("first"), 1000);
+        sessions.create(id(2), through("dan", false), Stamp::of("first"), 1000);
+        let mut opens = |number, tunnel| {
+            let expected = Expected::Stamp(Stamp::of("first"));
+            sessions.use_now(&id(number), &through("dan", tunnel), expected, 1001, DAY)
+        };
+        assert!(opens(1, true) && opens(2, false));
+        assert!(!opens(1, false) && !opens(2, true));
+    }
+
+    #[test]
     fn another_password_refuses_it_at_once() {
         let mut sessions = one();
         assert!(!opens(&mut sessions, 1, "dan", "second", 1001));
-        assert!(!sessions.use_now(&id(1), &name("dan"), Expected::Nobody, 1001, DAY));
-        assert!(sessions.use_now(&id(1), &name("dan"), Expected::Anything, 1001, DAY));
+        assert!(!sessions.use_now(&id(1), &at("dan"), Expected::Nobody, 1001, DAY));
+        assert!(sessions.use_now(&id(1), &at("dan"), Expected::Anything, 1001, DAY));
         assert_eq!(sessions.end_others(&name("dan"), Some(Stamp::of("first"))), 0);
         assert_eq!(sessions.end_others(&name("alice"), None), 0);
         assert_eq!(sessions.end_others(&name("dan"), Some(Stamp::of("second"))), 1);
@@ -304,12 +321,12 @@ mod tests {
     #[test]
     fn too_many_sign_out_the_least_recently_used_of_the_same_workspace() {
         let mut sessions = Sessions::default();
-        sessions.create(id(9999), name("alice"), Stamp::of("a"), 1);
+        sessions.create(id(9999), at("alice"), Stamp::of("a"), 1);
         for number in 0..PER_WORKSPACE_MAX {
-            sessions.create(id(number), name("dan"), Stamp::of("first"), 1000 + number as u64);
+            sessions.create(id(number), at("dan"), Stamp::of("first"), 1000 + number as u64);
         }
         assert!(opens(&mut sessions, 0, "dan", "first", 5000));
-        sessions.create(id(100), name("dan"), Stamp::of("first"), 5001);
+        sessions.create(id(100), at("dan"), Stamp::of("first"), 5001);
         assert!(opens(&mut sessions, 0, "dan", "first", 5002));
         assert!(!opens(&mut sessions, 1, "dan", "first", 5002));
         assert!(opens(&mut sessions, 2, "dan", "first", 5002));
@@ -320,7 +337,7 @@ mod tests {
     fn there_is_a_total() {
         let of = |number: usize| name(&format!("w{}", number / PER_WORKSPACE_MAX));
         let session = |number: usize| Session {
-            workspace: of(number),
+            door: at(of(number).as_str()),
             stamp: Stamp::of("x"),
             created: 0,
             last_used: number as u64,
@@ -333,7 +350,7 @@ mod tests {
     #[test]
     fn absent_workspaces_lose_theirs() {
         let mut sessions = one();
-        sessions.create(id(2), name("alice"), Stamp::of("a"), 1000);
+        sessions.create(id(2), at("alice"), Stamp::of("a"), 1000);
         assert_eq!(sessions.end_absent(|workspace| workspace.as_str() == "alice"), 1);
         assert!(!opens(&mut sessions, 1, "dan", "first", 1001));
         assert!(opens(&mut sessions, 2, "alice", "a", 1001));

@@ -140,12 +140,13 @@ fn every_location_that_proxies_sets_the_whole_list_of_headers() {
 }
 
 #[test]
-fn one_cut_of_the_cookies_for_each_tunnel() {
+fn cuts_for_the_cookies_of_each_tunnel() {
     let base = |config: &Config| text(&render(config, true).unwrap(), BASE_FILE);
-    assert!(!base(&config(&[("dan", None)])).contains("csm_tunnel"));
+    let one = base(&config(&[("dan", None)]));
+    assert!(one.contains("map $csm_cut4 $csm_cookie {") && !one.contains("csm_tunnel"));
     let two = base(&config(&[("alice", Some(8091)), ("dan", Some(8090)), ("eve", None)]));
-    assert!(two.contains("map $csm_tunnel_cut_1 $csm_tunnel_cut_2 {"));
-    assert!(two.contains("map $csm_tunnel_cut_2 $csm_tunnel_cookie {"));
+    assert!(two.contains("map $csm_tun1 $csm_tun2 {"));
+    assert!(two.contains("map $csm_tun6 $csm_tunnel_cookie {"));
 }
 
 #[test]

@@ -2,8 +2,10 @@
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use crate::model::auth::request::{Asked, Cookie, Source, find_cookie};
-use crate::model::auth::session::{SessionId, Token};
+use crate::model::auth::cookies::{self, Kind};
+use crate::model::auth::devices::DeviceId;
+use crate::model::auth::request::{Asked, Source};
+use crate::model::auth::session::{Door, SessionId, Token};
 use crate::model::names::WorkspaceName;
 use crate::serve::gateway::{Gateway, unix_time};
 
@@ -71,9 +73,16 @@ impl<'a> Facts<'a> {
         Source::of(text(self.headers, &ADDRESS), self.tunnel)
     }
 
-    /// A browser keeps one cookie jar for all ports of a host, so that each tunnel needs a name of its own; and it
-    /// refuses the `__Host-` prefix without TLS.
-    pub fn cookie_name(&self) -> String {
+    pub fn door(&self) -> Door {
+        Door {
+            workspace: self.workspace.clone(),
+            tunnel: self.tunnel,
+        }
+    }
+
+    /// What the names of our cookies begin with here. A browser keeps one cookie jar for all ports of a host, so that each tunnel
+    /// needs names of its own; and it refuses the `__Host-` prefix without TLS.
+    pub fn cookie_base(&self) -> String {
         if self.tunnel {
             format!("csm-{}", self.workspace)
         } else {
@@ -81,20 +90,39 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// The session that the browser presents, be it good or not.
-    pub fn session_id(&self) -> Option<SessionId> {
-        let cookies = self.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
-        match find_cookie(cookies, &self.cookie_name()) {
-            Cookie::One(value) => Token::parse(value).map(|token| token.id()),
-            Cookie::None | Cookie::Several => None,
-        }
+    /// The names and tokens that the browser presents, be they good or not.
+    pub fn tokens(&self, kind: Kind) -> Vec<(&'a str, Token)> {
+        let headers = self.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
+        cookies::find(headers, &self.cookie_base(), kind)
+            .filter_map(|(name, value)| Some((name, Token::parse(value)?)))
+            .collect()
+    }
+
+    /// What the browser presents as sessions; of several, none or one is a session.
+    pub fn session_ids(&self) -> Vec<SessionId> {
+        self.tokens(Kind::Session).iter().map(|(_, token)| token.id()).collect()
+    }
+
+    /// The browser's mark, its cookie's name and token included, if the workspace knows it.
+    pub fn known_device(&self, gateway: &Gateway) -> Option<(&'a str, Token, DeviceId)> {
+        let state = gateway.state();
+        let known = |device: &DeviceId| state.known_devices.knows(&self.workspace, device, unix_time());
+        self.tokens(Kind::Device).into_iter().find_map(|(name, token)| {
+            let device = DeviceId::of(&token);
+            known(&device).then_some((name, token, device))
+        })
     }
 
     /// Whether the browser is signed in to this workspace.
     pub async fn is_signed_in(&self, gateway: &Gateway) -> bool {
-        let Some(id) = self.session_id() else { return false };
+        let ids = self.session_ids();
+        if ids.is_empty() {
+            return false;
+        }
         gateway.first_sync().await;
-        gateway.state().use_session(&id, &self.workspace, unix_time())
+        let (door, now) = (self.door(), unix_time());
+        let mut state = gateway.state();
+        ids.iter().any(|id| state.use_session(id, &door, now))
     }
 }
 
@@ -180,21 +208,29 @@ mod tests {
     }
 
     #[test]
-    fn the_tunnel_has_its_own_cookie() {
+    fn each_door_has_cookies_of_its_own() {
         let token = Token::new([7; 32]).encode();
-        let cookies = format!("__Host-csm={0}; csm-alice={0}", token.as_str());
-        let mut lines = WIRED.to_vec();
-        lines.push(("cookie", &cookies));
-        assert!(Facts::read(&headers(&lines)).unwrap().session_id().is_some());
-        lines.push(("x-csm-tunnel", "1"));
-        assert!(Facts::read(&headers(&lines)).unwrap().session_id().is_none());
-        let cookies = format!("csm-dan={}", token.as_str());
-        lines.push(("cookie", &cookies));
-        assert!(Facts::read(&headers(&lines)).unwrap().session_id().is_some());
-        lines.push(("cookie", &cookies));
-        assert!(
-            Facts::read(&headers(&lines)).unwrap().session_id().is_none(),
-            "two of one name are none"
+        let ends = ["", "--0123456789abcdef"];
+        let cookies = |base: &str| ends.map(|end| format!("{base}{end}={}", token.as_str())).join("; ");
+        let count = |lines: &[(&'static str, &str)]| Facts::read(&headers(lines)).unwrap().session_ids().len();
+        let all = format!(
+            "{}; {}; {}",
+            cookies("__Host-csm"),
+            cookies("csm-alice"),
+            cookies("csm-dan-x")
         );
+        let mut lines = WIRED.to_vec();
+        lines.push(("cookie", &all));
+        assert_eq!(count(&lines), 2);
+        lines.push(("x-csm-tunnel", "1"));
+        assert_eq!(count(&lines), 0);
+        let own = cookies("csm-dan");
+        lines.push(("cookie", &own));
+        assert_eq!(count(&lines), 2);
+        let device = format!("csm-dan--device-0123456789abcdef={}", token.as_str());
+        lines.push(("cookie", &device));
+        let read = headers(&lines);
+        let facts = Facts::read(&read).unwrap();
+        assert_eq!((facts.session_ids().len(), facts.tokens(Kind::Device).len()), (2, 1));
     }
 }

@@ -11,6 +11,8 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::model::auth::PASSWORD_MAX;
+use crate::model::auth::cookies::{self, Kind};
+use crate::model::auth::devices::{DeviceId, KNOWN_FOR};
 use crate::model::auth::request::return_path;
 use crate::model::auth::session::{AGE_MAX, Stamp, Token};
 use crate::model::names::Secret;
@@ -21,6 +23,9 @@ use crate::serve::gateway::{Gateway, unix_time};
 
 // guard: A6-form
 const FORM_MAX: usize = 8 * 1024;
+
+/// Of the cookies that are named like a session and are none any more, so many are taken out of the browser at once.
+const EXPIRED_MAX: usize = 16;
 
 /// When there is nothing better to say than "a moment later".
 const SOON: Duration = Duration::from_secs(2);
@@ -60,9 +65,9 @@ pub async fn submit(State(gateway): State<Arc<Gateway>>, request: Request<Body>)
         Err(refused) => return Ok(refused),
     };
     match attempt(&gateway, &facts, form.password).await {
-        Ok(cookie) => {
+        Ok(cookies) => {
             let mut response = pages::see_other(&form.next);
-            response.headers_mut().insert(header::SET_COOKIE, cookie);
+            set(&mut response, cookies);
             Ok(response)
         }
         Err(notice) => Ok(pages::sign_in(&facts.workspace, &form.next, &notice)),
@@ -79,22 +84,22 @@ pub async fn submit_out(State(gateway): State<Arc<Gateway>>, headers: HeaderMap)
     if !facts.asked.may_post() {
         return Ok(pages::from_elsewhere());
     }
-    if let Some(id) = facts.session_id() {
-        let ended = gateway.state().sessions.end(&id);
-        if ended {
-            gateway.saver.save().await;
-            tracing::info!(workspace = %facts.workspace, "signed out");
-        }
+    let presented = facts.session_ids();
+    let ended = {
+        let mut state = gateway.state();
+        presented.iter().filter(|id| state.sessions.end(id)).count()
+    };
+    if ended > 0 {
+        gateway.saver.save().await;
+        tracing::info!(workspace = %facts.workspace, "signed out");
     }
     let mut response = pages::see_other("/_csm/sign-in?signed-out");
-    if let Some(cookie) = cookie(&facts, "", Duration::ZERO) {
-        response.headers_mut().insert(header::SET_COOKIE, cookie);
-    }
+    set(&mut response, expired(&facts));
     Ok(response)
 }
 
-/// Checks a password within all limits; on success the session is written down and its cookie comes back.
-async fn attempt(gateway: &Gateway, facts: &Facts<'_>, password: Secret) -> Result<HeaderValue, Notice> {
+/// Checks a password within all limits; on success the session is written down and its cookies come back.
+async fn attempt(gateway: &Gateway, facts: &Facts<'_>, password: Secret) -> Result<Vec<HeaderValue>, Notice> {
     let workspace = &facts.workspace;
     if !gateway.first_sync().await {
         tracing::warn!(workspace = %workspace, "nobody can sign in before the daemon was heard of");
@@ -106,10 +111,11 @@ async fn attempt(gateway: &Gateway, facts: &Facts<'_>, password: Secret) -> Resu
         _ => {}
     }
     let source = facts.source();
+    let known = facts.known_device(gateway);
     let (paid, string) = {
+        let device = known.as_ref().map(|(_, _, device)| *device);
         let mut state = gateway.state();
-        let known = state.known_sources.knows(workspace, &source, unix_time());
-        let paid = state.limiter.take(workspace, &source, known, gateway.uptime());
+        let paid = state.limiter.take(workspace, &source, device, gateway.uptime());
         (paid, state.password(workspace))
     };
     let paid = paid.map_err(|wait| {
@@ -128,19 +134,42 @@ async fn attempt(gateway: &Gateway, facts: &Facts<'_>, password: Secret) -> Resu
         tracing::warn!(workspace = %workspace, source = %source, "too many sign-ins at once");
         return Err(Notice::Busy(SOON));
     };
-    let token = new_token().map_err(|Busy| Notice::Busy(SOON))?;
-    let cookie = cookie(facts, &token.encode(), AGE_MAX).ok_or(Notice::Busy(SOON))?;
+    let random = |Busy| Notice::Busy(SOON);
+    let (session, session_name) = (
+        new_token().map_err(random)?,
+        new_name(facts, Kind::Session).map_err(random)?,
+    );
+    // A browser that is known stays the one that it was.
+    let (device, device_name) = match known {
+        Some((name, token, _)) => (token, name.to_owned()),
+        None => (
+            new_token().map_err(random)?,
+            new_name(facts, Kind::Device).map_err(random)?,
+        ),
+    };
+    let mut cookies = expired(facts);
+    cookies.extend(cookie(facts, &session_name, &session.encode(), AGE_MAX));
+    cookies.extend(cookie(facts, &device_name, &device.encode(), KNOWN_FOR));
+    let presented = facts.session_ids();
     {
         let mut state = gateway.state();
-        if let Some(old) = facts.session_id() {
-            state.sessions.end(&old);
+        for old in &presented {
+            state.sessions.end(old);
         }
-        state.sessions.create(token.id(), workspace.clone(), stamp, unix_time());
-        state.known_sources.remember(workspace, source.clone(), unix_time());
+        state.sessions.create(session.id(), facts.door(), stamp, unix_time());
+        state
+            .known_devices
+            .remember(workspace, DeviceId::of(&device), unix_time());
     }
     gateway.saver.save().await;
     tracing::info!(workspace = %workspace, source = %source, "signed in");
-    Ok(cookie)
+    Ok(cookies)
+}
+
+fn set(response: &mut Response, cookies: Vec<HeaderValue>) {
+    for cookie in cookies {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
 }
 
 fn new_token() -> Result<Token, Busy> {
@@ -152,12 +181,29 @@ fn new_token() -> Result<Token, Busy> {
     Ok(Token::new(*random))
 }
 
-/// The browser keeps it as long as a session can last at most; when it really ends is decided here.
-fn cookie(facts: &Facts, value: &str, age: Duration) -> Option<HeaderValue> {
+fn new_name(facts: &Facts, kind: Kind) -> Result<String, Busy> {
+    let mut end = [0; cookies::END_BYTES];
+    getrandom::fill(&mut end).map_err(|error| {
+        tracing::error!(%error, "no random numbers");
+        Busy
+    })?;
+    Ok(cookies::name(&facts.cookie_base(), kind, end))
+}
+
+/// What takes the sessions that the browser presents away from it.
+fn expired(facts: &Facts) -> Vec<HeaderValue> {
+    let presented = facts.tokens(Kind::Session);
+    let gone = presented.iter().take(EXPIRED_MAX);
+    gone.filter_map(|(name, _)| cookie(facts, name, "", Duration::ZERO))
+        .collect()
+}
+
+/// The browser keeps it for as long as it can be good at most; when it really ends is decided here. Browsers that know priorities
+/// throw out others first when a domain has too many.
+fn cookie(facts: &Facts, name: &str, value: &str, age: Duration) -> Option<HeaderValue> {
     let secure = if facts.tunnel { "" } else { " Secure;" };
-    let name = facts.cookie_name();
     let text = format!(
-        "{name}={value}; Path=/;{secure} HttpOnly; SameSite=Lax; Max-Age={}",
+        "{name}={value}; Path=/;{secure} HttpOnly; SameSite=Lax; Priority=High; Max-Age={}",
         age.as_secs()
     );
     let mut cookie = HeaderValue::from_str(&text).ok()?;

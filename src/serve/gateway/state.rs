@@ -5,14 +5,15 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use crate::api::{self, GatewayEvent, GatewayWorkspace};
-use crate::model::auth::limit::{KnownSources, Limiter};
-use crate::model::auth::session::{Expected, SessionId, Sessions, Stamp};
+use crate::model::auth::devices::KnownDevices;
+use crate::model::auth::limit::Limiter;
+use crate::model::auth::session::{Door, Expected, SessionId, Sessions, Stamp};
 use crate::model::auth::{PasswordString, check_string};
 use crate::model::names::WorkspaceName;
 
 pub struct State {
     pub sessions: Sessions,
-    pub known_sources: KnownSources,
+    pub known_devices: KnownDevices,
     pub limiter: Limiter,
     /// How long a session lasts without use.
     pub lifetime: Duration,
@@ -34,10 +35,10 @@ pub struct Workspace {
 }
 
 impl State {
-    pub fn new(sessions: Sessions, known_sources: KnownSources, lifetime: Duration) -> Self {
+    pub fn new(sessions: Sessions, known_devices: KnownDevices, lifetime: Duration) -> Self {
         Self {
             sessions,
-            known_sources,
+            known_devices,
             limiter: Limiter::default(),
             lifetime,
             touched: false,
@@ -60,10 +61,10 @@ impl State {
             .filter(|_| self.expected(name) != Expected::Nobody)
     }
 
-    /// Whether a session opens a workspace now; counts as a use of it.
-    pub fn use_session(&mut self, id: &SessionId, name: &WorkspaceName, now: u64) -> bool {
-        let expected = self.expected(name);
-        let opens = self.sessions.use_now(id, name, expected, now, self.lifetime);
+    /// Whether a session opens a door now; counts as a use of it.
+    pub fn use_session(&mut self, id: &SessionId, door: &Door, now: u64) -> bool {
+        let expected = self.expected(&door.workspace);
+        let opens = self.sessions.use_now(id, door, expected, now, self.lifetime);
         self.touched |= opens;
         opens
     }
@@ -149,7 +150,7 @@ impl State {
     fn remove(&mut self, name: &WorkspaceName) -> bool {
         self.workspaces.remove(name);
         self.listed.remove(name);
-        self.known_sources.forget_absent(|other| other != name);
+        self.known_devices.forget_absent(|other| other != name);
         let ended = self.sessions.end_others(name, None);
         report(name, ended, "signed out, the workspace was removed");
         ended > 0
@@ -159,7 +160,7 @@ impl State {
     fn end_list(&mut self) -> bool {
         let listed = std::mem::take(&mut self.listed);
         self.workspaces.retain(|name, _| listed.contains(name));
-        self.known_sources.forget_absent(|name| listed.contains(name));
+        self.known_devices.forget_absent(|name| listed.contains(name));
         self.synced = true;
         let ended = self.sessions.end_absent(|name| listed.contains(name));
         if ended > 0 {
@@ -194,13 +195,16 @@ mod tests {
     }
 
     /// Dan's session is there, opened with the first password; the daemon has said nothing yet.
-    fn restarted() -> (State, SessionId, WorkspaceName) {
-        let dan = WorkspaceName::parse("dan").unwrap();
+    fn restarted() -> (State, SessionId, Door) {
+        let dan = Door {
+            workspace: WorkspaceName::parse("dan").unwrap(),
+            tunnel: false,
+        };
         let id = Token::new([1; 32]).id();
         let mut sessions = Sessions::default();
         sessions.create(id, dan.clone(), Stamp::of(NOBODY), 1000);
         (
-            State::new(sessions, KnownSources::default(), Duration::from_secs(100)),
+            State::new(sessions, KnownDevices::default(), Duration::from_secs(100)),
             id,
             dan,
         )
@@ -270,22 +274,22 @@ mod tests {
         state.begin_list();
         state.apply(GatewayEvent::Synced {});
         assert!(!state.use_session(&id, &dan, 1001));
-        assert!(state.workspace(&dan).is_none());
+        assert!(state.workspace(&dan.workspace).is_none());
     }
 
     #[test]
     fn nobody_signs_in_where_it_is_disabled_or_unset() {
         let (mut state, _, dan) = restarted();
-        assert!(state.password(&dan).is_none());
+        assert!(state.password(&dan.workspace).is_none());
         state.apply(workspace("dan", api::State::Stopped, Some(NOBODY)));
-        assert!(state.password(&dan).is_some());
+        assert!(state.password(&dan.workspace).is_some());
         for event in [
             workspace("dan", api::State::Disabled, Some(NOBODY)),
             workspace("dan", api::State::Ready, None),
             workspace("dan", api::State::Ready, Some("hunter2")),
         ] {
             state.apply(event);
-            assert!(state.password(&dan).is_none());
+            assert!(state.password(&dan.workspace).is_none());
         }
     }
 

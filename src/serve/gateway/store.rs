@@ -15,9 +15,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use crate::model::auth::limit::KnownSources;
-use crate::model::auth::request::Source;
-use crate::model::auth::session::{Session, SessionId, Sessions, Stamp};
+use crate::model::auth::devices::{DeviceId, KnownDevices};
+use crate::model::auth::session::{Door, Session, SessionId, Sessions, Stamp};
 use crate::model::names::WorkspaceName;
 use crate::serve::gateway::state::State;
 use crate::serve::gateway::{Gateway, unix_time};
@@ -50,7 +49,11 @@ struct Content {
     version: u32,
     session_lifetime_seconds: u64,
     sessions: Vec<SessionLine>,
-    known_sources: Vec<SourceLine>,
+    #[serde(default)]
+    known_devices: Vec<DeviceLine>,
+    /// Always empty; earlier versions, which knew addresses, don't read the file without it.
+    #[serde(default)]
+    known_sources: Vec<serde_json::Value>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -58,6 +61,9 @@ struct SessionLine {
     /// Hash of the token.
     id: String,
     workspace: String,
+    /// Those of earlier versions count as the host's own.
+    #[serde(default)]
+    tunnel: bool,
     /// Hash of the password's argon2 string.
     stamp: String,
     created: u64,
@@ -65,9 +71,10 @@ struct SessionLine {
 }
 
 #[derive(Serialize, Deserialize)]
-struct SourceLine {
+struct DeviceLine {
     workspace: String,
-    source: String,
+    /// Hash of the token.
+    device: String,
     at: u64,
 }
 
@@ -100,7 +107,7 @@ impl Store {
         let path = self.dir.join(FILE);
         let mut state = match read(&path) {
             Ok(Some(state)) => state,
-            Ok(None) => State::new(Sessions::default(), KnownSources::default(), LIFETIME),
+            Ok(None) => State::new(Sessions::default(), KnownDevices::default(), LIFETIME),
             Err(error) => {
                 let aside = self.dir.join(BAD_FILE);
                 let error = &error as &dyn std::error::Error;
@@ -108,7 +115,7 @@ impl Store {
                 if let Err(error) = fs::rename(&path, &aside) {
                     tracing::warn!(%error, "the file could not be set aside");
                 }
-                State::new(Sessions::default(), KnownSources::default(), LIFETIME)
+                State::new(Sessions::default(), KnownDevices::default(), LIFETIME)
             }
         };
         let lifetime = state.lifetime;
@@ -226,21 +233,23 @@ impl Content {
     fn of(state: &State) -> Self {
         let sessions = state.sessions.iter().map(|(id, session)| SessionLine {
             id: URL_SAFE_NO_PAD.encode(id.0),
-            workspace: session.workspace.to_string(),
+            workspace: session.door.workspace.to_string(),
+            tunnel: session.door.tunnel,
             stamp: URL_SAFE_NO_PAD.encode(session.stamp.0),
             created: session.created,
             last_used: session.last_used,
         });
-        let known_sources = state.known_sources.iter().map(|(workspace, source, at)| SourceLine {
+        let known_devices = state.known_devices.iter().map(|(workspace, device, at)| DeviceLine {
             workspace: workspace.to_string(),
-            source: source.to_string(),
+            device: URL_SAFE_NO_PAD.encode(device.0),
             at,
         });
         Self {
             version: VERSION,
             session_lifetime_seconds: state.lifetime.as_secs(),
             sessions: sessions.collect(),
-            known_sources: known_sources.collect(),
+            known_devices: known_devices.collect(),
+            known_sources: Vec::new(),
         }
     }
 
@@ -249,18 +258,16 @@ impl Content {
         for (number, line) in self.sessions.iter().enumerate() {
             sessions.push(line.parse().ok_or(LoadError::Entry(number))?);
         }
-        let mut known_sources = KnownSources::default();
-        for (number, line) in self.known_sources.iter().enumerate() {
-            let place = WorkspaceName::parse(&line.workspace)
-                .ok()
-                .zip(Source::restore(&line.source));
-            let (workspace, source) = place.ok_or(LoadError::Entry(number))?;
-            known_sources.remember(&workspace, source, line.at);
+        let mut known_devices = KnownDevices::default();
+        for (number, line) in self.known_devices.iter().enumerate() {
+            let known = WorkspaceName::parse(&line.workspace).ok().zip(hash(&line.device));
+            let (workspace, device) = known.ok_or(LoadError::Entry(number))?;
+            known_devices.remember(&workspace, DeviceId(device), line.at);
         }
         let lifetime = Duration::from_secs(self.session_lifetime_seconds);
         Ok(State::new(
             Sessions::restore(sessions.into_iter()),
-            known_sources,
+            known_devices,
             lifetime,
         ))
     }
@@ -269,7 +276,10 @@ impl Content {
 impl SessionLine {
     fn parse(&self) -> Option<(SessionId, Session)> {
         let session = Session {
-            workspace: WorkspaceName::parse(&self.workspace).ok()?,
+            door: Door {
+                workspace: WorkspaceName::parse(&self.workspace).ok()?,
+                tunnel: self.tunnel,
+            },
             stamp: Stamp(hash(&self.stamp)?),
             created: self.created,
             last_used: self.last_used,

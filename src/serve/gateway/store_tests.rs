@@ -5,18 +5,26 @@ use std::os::unix::fs::PermissionsExt;
 use super::*;
 use crate::model::auth::session::Token;
 
+fn dans(tunnel: bool) -> Door {
+    Door {
+        workspace: WorkspaceName::parse("dan").unwrap(),
+        tunnel,
+    }
+}
+
+fn device() -> DeviceId {
+    DeviceId::of(&Token::new([3; 32]))
+}
+
 fn some() -> State {
-    let dan = WorkspaceName::parse("dan").unwrap();
-    let mut state = State::new(Sessions::default(), KnownSources::default(), Duration::from_secs(7200));
+    let mut state = State::new(Sessions::default(), KnownDevices::default(), Duration::from_secs(7200));
     state
         .sessions
-        .create(Token::new([1; 32]).id(), dan.clone(), Stamp::of("a"), 1000);
+        .create(Token::new([1; 32]).id(), dans(false), Stamp::of("a"), 1000);
     state
         .sessions
-        .create(Token::new([2; 32]).id(), dan.clone(), Stamp::of("b"), 2000);
-    state
-        .known_sources
-        .remember(&dan, Source::of(Some("192.0.2.7"), false), 1500);
+        .create(Token::new([2; 32]).id(), dans(true), Stamp::of("b"), 2000);
+    state.known_devices.remember(&dans(false).workspace, device(), 1500);
     state
 }
 
@@ -31,17 +39,32 @@ fn written(content: &str) -> (tempfile::TempDir, Store) {
 fn what_is_written_comes_back() {
     let (dir, store) = written(&serde_json::to_string(&Content::of(&some())).unwrap());
     let mut state = store.load(2001);
-    let dan = WorkspaceName::parse("dan").unwrap();
     assert_eq!(state.lifetime, Duration::from_secs(7200));
-    assert!(state.use_session(&Token::new([1; 32]).id(), &dan, 2001));
-    assert!(state.use_session(&Token::new([2; 32]).id(), &dan, 2001));
-    assert!(
-        state
-            .known_sources
-            .knows(&dan, &Source::of(Some("192.0.2.7"), false), 2001)
-    );
+    assert!(state.use_session(&Token::new([1; 32]).id(), &dans(false), 2001));
+    assert!(state.use_session(&Token::new([2; 32]).id(), &dans(true), 2001));
+    assert!(!state.use_session(&Token::new([2; 32]).id(), &dans(false), 2001));
+    assert!(state.known_devices.knows(&dans(false).workspace, &device(), 2001));
     let mode = fs::metadata(dir.path().join(FILE)).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn what_an_earlier_version_wrote_is_read_and_the_other_way_round() {
+    let mut old: serde_json::Value =
+        serde_json::from_str(&serde_json::to_string(&Content::of(&some())).unwrap()).unwrap();
+    assert_eq!(
+        old["known_sources"],
+        serde_json::json!([]),
+        "an earlier version needs it"
+    );
+    old.as_object_mut().unwrap().remove("known_devices");
+    for session in old["sessions"].as_array_mut().unwrap() {
+        session.as_object_mut().unwrap().remove("tunnel");
+    }
+    old["known_sources"] = serde_json::json!([{ "workspace": "dan", "source": "192.0.2.7", "at": 1500 }]);
+    let (_dir, store) = written(&old.to_string());
+    let mut state = store.load(2001);
+    assert!(state.use_session(&Token::new([1; 32]).id(), &dans(false), 2001));
 }
 
 #[test]
@@ -73,7 +96,7 @@ fn an_unreadable_file_is_set_aside() {
         good[..good.len() / 2].to_owned(),
         good.replace("\"version\":1", "\"version\":2"),
         good.replace("\"dan\"", "\"../dan\""),
-        good.replace("192.0.2.7", "<b>"),
+        good.replace("\"device\":\"", "\"device\":\"!"),
         good.replace("\"stamp\":\"", "\"stamp\":\"!"),
     ];
     for content in bad {

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 
-use super::rig::{Ask, Rig, soon};
+use super::rig::{Ask, Rig, pair, soon};
 
 fn wrong(workspace: &str, address: &str) -> Ask {
     Ask::of(workspace).form("wrong").with("x-real-ip", address)
@@ -50,7 +50,7 @@ async fn one_guesser_is_slowed_and_no_one_else_is() {
 #[tokio::test]
 async fn many_guessers_do_not_lock_the_owner_out() {
     let rig = Rig::with(|bounds| (bounds.checks, bounds.queue) = (1, 1000)).await;
-    let alice = rig.sign_in("alice", "alice's").await;
+    let (alice, device) = rig.sign_in_with_device("alice", "alice's").await;
     let addresses: Vec<_> = (0..300).map(|number| format!("2001:db8:0:{number:x}::1")).collect();
     let flood = statuses(&rig, addresses.iter().map(|address| wrong("alice", address))).await;
     assert!((30..=36).contains(&count(&flood, 401)), "{flood:?}");
@@ -61,16 +61,54 @@ async fn many_guessers_do_not_lock_the_owner_out() {
         .await_reply(&rig)
         .await;
     assert_eq!(new_place.status, StatusCode::TOO_MANY_REQUESTS);
-    let known_place = Ask::of("alice").form("alice's").await_reply(&rig).await;
-    assert_eq!(known_place.status, StatusCode::SEE_OTHER);
+    let known = Ask::of("alice").cookie(&device).form("alice's").await_reply(&rig).await;
+    assert_eq!(known.status, StatusCode::SEE_OTHER);
+    assert_eq!(
+        pair(known.device().unwrap()),
+        device,
+        "it stays the browser that it was"
+    );
     assert_eq!(rig.auth("alice", &alice).await, StatusCode::NO_CONTENT);
     rig.sign_in("dan", "dan's").await;
 }
 
 #[tokio::test]
-async fn the_known_places_outlive_a_restart() {
+async fn a_neighbours_guesses_keep_no_owner_out() {
+    let rig = Rig::new().await;
+    let (_, device) = rig.sign_in_with_device("alice", "alice's").await;
+    // From the very address that the owner has.
+    let flood = statuses(&rig, (0..40).map(|_| wrong("alice", "192.0.2.1"))).await;
+    assert_eq!((count(&flood, 401), count(&flood, 429)), (10, 30), "{flood:?}");
+    let ask = || Ask::of("alice").form("alice's");
+    assert_eq!(ask().await_reply(&rig).await.status, StatusCode::TOO_MANY_REQUESTS);
+    let made_up = device.replace(&device[device.len() - 8..], "AAAAAAAA");
+    for cookie in [
+        made_up,
+        device.replacen("--device", "--deviced", 1),
+        device.to_uppercase(),
+    ] {
+        assert_eq!(
+            ask().cookie(&cookie).await_reply(&rig).await.status,
+            StatusCode::TOO_MANY_REQUESTS,
+            "{cookie}"
+        );
+    }
+    // Known there, and nowhere else.
+    let elsewhere = Ask::of("dan").cookie(&device).form("dan's").await_reply(&rig).await;
+    assert_eq!(elsewhere.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(
+        ask().cookie(&device).await_reply(&rig).await.status,
+        StatusCode::SEE_OTHER
+    );
+    // It has no more guesses than anybody.
+    let own = statuses(&rig, (0..20).map(|_| wrong("alice", "192.0.2.1").cookie(&device))).await;
+    assert_eq!((count(&own, 401), count(&own, 429)), (10, 10), "{own:?}");
+}
+
+#[tokio::test]
+async fn the_known_browsers_outlive_a_restart() {
     let mut rig = Rig::new().await;
-    rig.sign_in("alice", "alice's").await;
+    let (_, device) = rig.sign_in_with_device("alice", "alice's").await;
     rig.kill_gateway().await;
     rig.start_gateway();
     rig.until_synced().await;
@@ -80,7 +118,8 @@ async fn the_known_places_outlive_a_restart() {
     )
     .await;
     assert!(count(&flood, 429) >= 5, "{flood:?}");
-    rig.sign_in("alice", "alice's").await;
+    let known = Ask::of("alice").cookie(&device).form("alice's").await_reply(&rig).await;
+    assert_eq!(known.status, StatusCode::SEE_OTHER);
 }
 
 #[tokio::test]

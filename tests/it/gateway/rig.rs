@@ -211,13 +211,14 @@ impl Rig {
     pub async fn sign_in(&self, workspace: &str, password: &str) -> String {
         let reply = Ask::of(workspace).form(password).await_reply(self).await;
         assert_eq!(reply.status, StatusCode::SEE_OTHER, "{}", reply.body);
-        reply
-            .cookie()
-            .expect("a cookie comes with the sign-in")
-            .split(';')
-            .next()
-            .unwrap()
-            .to_owned()
+        pair(reply.cookie().expect("a cookie comes with the sign-in"))
+    }
+
+    /// The same, and what marks the browser.
+    pub async fn sign_in_with_device(&self, workspace: &str, password: &str) -> (String, String) {
+        let reply = Ask::of(workspace).form(password).await_reply(self).await;
+        assert_eq!(reply.status, StatusCode::SEE_OTHER, "{}", reply.body);
+        (pair(reply.cookie().unwrap()), pair(reply.device().unwrap()))
     }
 
     pub async fn auth(&self, workspace: &str, cookie: &str) -> StatusCode {
@@ -374,6 +375,11 @@ impl Ask {
     }
 }
 
+/// `name=value` of what is set.
+pub fn pair(cookie: &str) -> String {
+    cookie.split(';').next().unwrap().to_owned()
+}
+
 pub struct Reply {
     pub status: StatusCode,
     pub headers: HeaderMap,
@@ -385,8 +391,21 @@ impl Reply {
         self.headers[LOCATION].to_str().unwrap()
     }
 
+    /// Of the cookies that are set the session's.
     pub fn cookie(&self) -> Option<&str> {
-        self.headers.get(SET_COOKIE).map(|value| value.to_str().unwrap())
+        let set = self.cookies().into_iter();
+        set.filter(|cookie| !cookie.contains("=;"))
+            .find(|cookie| !cookie.contains("--device-"))
+    }
+
+    /// What marks the browser as known.
+    pub fn device(&self) -> Option<&str> {
+        self.cookies().into_iter().find(|cookie| cookie.contains("--device-"))
+    }
+
+    pub fn cookies(&self) -> Vec<&str> {
+        let set = self.headers.get_all(SET_COOKIE).iter();
+        set.map(|value| value.to_str().unwrap()).collect()
     }
 }
 

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use code_server_multi::api::{GatewayEvent, GatewaySettings, State};
 use hyper::StatusCode;
 
-use super::rig::{Ask, Rig, workspace};
+use super::rig::{Ask, Rig, pair, workspace};
 
 #[tokio::test]
 async fn signs_in_and_out() {
@@ -27,12 +27,14 @@ async fn signs_in_and_out() {
         (StatusCode::SEE_OTHER, "/?folder=/home/coder/project")
     );
     let cookie = reply.cookie().unwrap();
-    assert!(cookie.starts_with("__Host-csm="), "{cookie}");
+    assert!(cookie.starts_with("__Host-csm--"), "{cookie}");
     let attributes: Vec<_> = cookie.split("; ").skip(1).collect();
-    assert_eq!(
-        attributes,
-        ["Path=/", "Secure", "HttpOnly", "SameSite=Lax", "Max-Age=2592000"]
-    );
+    let common = ["Path=/", "Secure", "HttpOnly", "SameSite=Lax", "Priority=High"];
+    assert_eq!(attributes, [&common[..], &["Max-Age=2592000"]].concat());
+    let device = reply.device().unwrap();
+    assert!(device.starts_with("__Host-csm--device-"), "{device}");
+    let attributes: Vec<_> = device.split("; ").skip(1).collect();
+    assert_eq!(attributes, [&common[..], &["Max-Age=15552000"]].concat());
     let cookie = cookie.split(';').next().unwrap();
 
     assert_eq!(rig.auth("dan", cookie).await, StatusCode::NO_CONTENT);
@@ -69,9 +71,13 @@ async fn signs_in_and_out() {
         (reply.status, reply.location()),
         (StatusCode::SEE_OTHER, "/_csm/sign-in?signed-out")
     );
+    let name = cookie.split('=').next().unwrap();
     assert_eq!(
-        reply.cookie().unwrap(),
-        "__Host-csm=; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=0"
+        reply.cookies(),
+        [format!(
+            "{name}=; Path=/; Secure; HttpOnly; SameSite=Lax; Priority=High; Max-Age=0"
+        )],
+        "the browser stays known"
     );
     assert_eq!(rig.auth("dan", cookie).await, StatusCode::UNAUTHORIZED);
     let reply = Ask::of("dan")
@@ -120,11 +126,28 @@ async fn another_workspaces_cookie_opens_nothing() {
     for cookie in [
         "__Host-csm=",
         "__Host-csm=x",
-        &format!("{dan}; {alice}"),
-        &format!("{dan}; {dan}"),
-        &dan[..50],
+        &alice,
+        &dan[..60],
+        &dan.replace('=', " ="),
+        &dan.replace('=', "= "),
+        &dan.replace("--", "-"),
+        &dan.replacen("__Host", "__HOST", 1),
     ] {
         assert_eq!(rig.auth("dan", cookie).await, StatusCode::UNAUTHORIZED, "{cookie}");
+    }
+    // What others put beside it takes nothing away.
+    let planted: Vec<String> = (0..200)
+        .map(|number| format!("__Host-csm--{number:016x}={}", "A".repeat(43)))
+        .collect();
+    let planted = planted.join("; ");
+    for cookies in [
+        format!("{dan}; {alice}"),
+        format!("{alice}; {dan}"),
+        format!("{dan}; {dan}"),
+        format!("__Host-csm=x; {dan}; __Host-csm=y"),
+        format!("{planted}; {dan}"),
+    ] {
+        assert_eq!(rig.auth("dan", &cookies).await, StatusCode::NO_CONTENT, "{cookies}");
     }
 }
 
@@ -248,6 +271,24 @@ async fn signing_in_again_replaces_the_session() {
     let reply = Ask::of("dan").cookie(&first).form("dan's").await_reply(&rig).await;
     assert_eq!(reply.status, StatusCode::SEE_OTHER);
     assert_eq!(rig.auth("dan", &first).await, StatusCode::UNAUTHORIZED);
+    let gone = format!("{}=;", first.split('=').next().unwrap());
+    assert!(
+        reply.cookies().iter().any(|cookie| cookie.starts_with(&gone)),
+        "{:?}",
+        reply.cookies()
+    );
+    assert_eq!(
+        rig.auth("dan", &pair(reply.cookie().unwrap())).await,
+        StatusCode::NO_CONTENT
+    );
+}
+
+#[tokio::test]
+async fn a_session_under_the_name_of_an_earlier_version_goes_on() {
+    let rig = Rig::new().await;
+    let dan = rig.sign_in("dan", "dan's").await;
+    let earlier = format!("__Host-csm={}", dan.split('=').nth(1).unwrap());
+    assert_eq!(rig.auth("dan", &earlier).await, StatusCode::NO_CONTENT);
 }
 
 #[tokio::test]
@@ -260,9 +301,9 @@ async fn the_tunnel_has_a_cookie_of_its_own() {
     };
     let reply = through("dan").form("dan's").await_reply(&rig).await;
     let cookie = reply.cookie().unwrap();
-    assert!(cookie.starts_with("csm-dan="), "{cookie}");
+    assert!(cookie.starts_with("csm-dan--"), "{cookie}");
     assert!(
-        cookie.ends_with("; Path=/; HttpOnly; SameSite=Lax; Max-Age=2592000"),
+        cookie.ends_with("; Path=/; HttpOnly; SameSite=Lax; Priority=High; Max-Age=2592000"),
         "{cookie}"
     );
     let cookie = cookie.split(';').next().unwrap();
@@ -270,4 +311,10 @@ async fn the_tunnel_has_a_cookie_of_its_own() {
     assert_eq!(status(through("dan")).await, StatusCode::NO_CONTENT);
     assert_eq!(status(through("alice")).await, StatusCode::UNAUTHORIZED);
     assert_eq!(status(Ask::of("dan")).await, StatusCode::UNAUTHORIZED);
+    // Nor under the name that the other has.
+    let renamed = cookie.replacen("csm-dan", "__Host-csm", 1);
+    assert_eq!(rig.auth("dan", &renamed).await, StatusCode::UNAUTHORIZED);
+    let own = rig.sign_in("dan", "dan's").await.replacen("__Host-csm", "csm-dan", 1);
+    let reply = through("dan").cookie(&own).get("/_csm/auth").await_reply(&rig).await;
+    assert_eq!(reply.status, StatusCode::UNAUTHORIZED);
 }

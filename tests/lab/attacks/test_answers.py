@@ -1,5 +1,5 @@
-"""What a workspace answers in the place of its editor: two heads for one request, and scripts that would sit
-between a person and the sign-in page. Rows A34 and A36."""
+"""What a workspace answers in the place of its editor: two heads for one request, cookies that are named like ours, and scripts
+that would sit between a person and the sign-in page. Rows A34, A35 and A36."""
 
 import json
 
@@ -51,6 +51,8 @@ def answer(body, *lines, kind="text/html"):
 
 SECOND = answer("the second", "X-Second: head", 'Clear-Site-Data: "cookies"')
 WORKER = "self.onfetch = event => event.respondWith(new Response('<h1>drawn by a worker</h1>', {headers: {'Content-Type': 'text/html'}}))"
+# Each sets a cookie that is named like ours, as browsers take it and nginx may not see it.
+SPELLINGS = ["; Path=/; Secure", "; Path=/;\tSecure", ";\tPath=/;\tSECURE", "; secure\t; path=/", "; Path=/; Secure; HttpOnly; SameSite=None"]
 
 TABLE = {
     "/": answer("<h1>bait</h1>"),
@@ -60,7 +62,8 @@ TABLE = {
     "/worker.js": answer(WORKER, "Service-Worker-Allowed: /", kind="text/javascript"),
     "/below/worker.js": answer(WORKER, "Service-Worker-Allowed: /", kind="text/javascript"),
     "/below/": answer("<h1>below</h1>"),
-}
+} | {f"/cookies/{number}": answer("<h1>cookies</h1>", f"Set-Cookie: __Host-csm=X{how}", f"Set-Cookie: csm-dan=X{how}", f"Set-Cookie: csm-dan=X{how.replace('ecure', 'ame').replace('ECURE', 'AME')}")
+     for number, how in enumerate(SPELLINGS)}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +155,36 @@ def dan(product, browser):
     assert sign_in(page, product.passwords["dan"]).status == 303
     expect(page.locator("h1")).to_have_text("bait")
     yield page
+    page.context.close()
+
+
+def test_no_spelling_of_a_cookie_replaces_a_session(host, browser, dan):
+    """A35. Nor does a script of the page."""
+    for number in range(len(SPELLINGS)):
+        assert dan.goto(browser.url("dan", f"/cookies/{number}")).status == 200
+        assert dan.goto(browser.url("dan", "/plain")).status == 200
+        expect(dan.locator("h1"), SPELLINGS[number]).to_have_text("bait")
+    dan.evaluate("""() => { for (const name of ["__Host-csm", "__Host-csm--x"]) document.cookie = `${name}=X; Path=/; Secure`; }""")
+    dan.goto(browser.url("dan", "/plain"))
+    expect(dan.locator("h1")).to_have_text("bait")
+
+
+def open_tunnel(page, product, name):
+    page.goto(f"http://localhost:{PORTS[name]}/")
+    expect(page.locator("h1")).to_have_text(f"Sign in to {name}")
+    assert sign_in(page, product.passwords[name]).status == 303
+    expect(page.locator("h1")).to_have_text("bait")
+
+
+def test_no_tunnel_replaces_anothers_session(product, browser):
+    """A35. All ports of localhost share their cookies, and alice's workspace answers with dan's."""
+    page = browser.visitor().new_page()
+    open_tunnel(page, product, "dan")
+    open_tunnel(page, product, "alice")
+    for number in range(len(SPELLINGS)):
+        page.goto(f"http://localhost:{PORTS['alice']}/cookies/{number}")
+        page.goto(f"http://localhost:{PORTS['dan']}/plain")
+        expect(page.locator("h1")).to_have_text("bait")
     page.context.close()
 
 

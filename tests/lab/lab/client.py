@@ -1,5 +1,6 @@
 """HTTPS and websockets as a program speaks them: the lab's authority, and names that lead to one host."""
 
+import re
 import select
 import socket
 import ssl
@@ -66,6 +67,13 @@ class _InTurn(ssl.SSLSocket):
             waits_for.poll(1000)
 
 
+def session_in(cookies):
+    """The session among cookies {name: value}, of a workspace's host or of a tunnel."""
+    found = [one for one in cookies.items() if re.fullmatch(r"(__Host-csm|csm-[a-z0-9-]+?)--[0-9a-f]{16}", one[0])]
+    assert len(found) == 1, cookies
+    return found[0]
+
+
 class Client(httpx.Client):
     """One visitor, with cookies of their own, at https://NAME.DOMAIN. Redirects are not followed unless asked."""
 
@@ -85,6 +93,10 @@ class Client(httpx.Client):
 
     def __exit__(self, *_):
         self.close()
+
+    def session(self):
+        """The cookie that signs it in, as (name, token): of all of ours the one whose name ends in nothing but digits."""
+        return session_in({cookie.name: cookie.value for cookie in self.cookies.jar})
 
     def cookie_header(self):
         return "; ".join(f"{cookie.name}={cookie.value}" for cookie in self.cookies.jar)

@@ -18,6 +18,7 @@ from .product import Product
 KEPT = env.CHECKOUT / "tests" / "data" / "state"
 STATE = "/var/lib/code-server-multi"
 GATEWAY_STATE = "/var/lib/code-server-multi-gateway"
+# Its name in the version that the state is kept of.
 COOKIE = "__Host-csm"
 
 
@@ -54,7 +55,7 @@ def _make(host, pki):
     for name in ("dan", "alice"):
         client = product.client(name)
         host.wait_for(f"{name} is let in", lambda client=client: product.sign_in(client).status_code == 303)
-        cookies[name] = client.cookies[COOKIE]
+        cookies[name] = client.session()[1]
         client.close()
     product.wait_settled()
     for directory in (f"{STATE}/intent", f"{STATE}/passwords", f"{STATE}/nginx/generations"):

@@ -52,7 +52,7 @@ def test_the_password_opens_it(ask, product):
     status, answer = post_sign_in(ask, product.passwords["dan"])
     assert status == 303, answer
     cookie = next(line for line in answer.splitlines() if line.lower().startswith("set-cookie:"))
-    assert "csm-dan=" in cookie and "__Host-" not in cookie and "HttpOnly" in cookie
+    assert "csm-dan--" in cookie and "__Host-" not in cookie and "HttpOnly" in cookie
     status, answer = ask("/", "--location")
     assert "200 OK" in answer, answer[:1000]
 
