@@ -238,8 +238,18 @@ impl Site<'_> {
                 &values.each_ref().map(|(key, value)| (*key, value.as_str())),
             );
         }
-        text
+        first_comment_alone(&text)
     }
+}
+
+/// There is one such text for each workspace, and the daemon and nginx hold all of them: what the lines are for is said once, in
+/// docs/nginx.md.
+fn first_comment_alone(text: &str) -> String {
+    let lines = text.split_inclusive('\n').enumerate();
+    lines
+        .filter(|(number, line)| *number == 0 || !line.trim_start().starts_with('#'))
+        .map(|(_, line)| line)
+        .collect()
 }
 
 /// What differs between a workspace's two servers.
@@ -428,12 +438,8 @@ fn indent(text: &str, columns: usize) -> String {
 /// Puts values in place of `@KEY@`, in one pass: a value is never looked at again. Leaves out the marks of guards
 /// (tests/guards), which are for readers of the source.
 fn fill(template: &str, values: &[(&str, &str)]) -> String {
-    let lines = template.split_inclusive('\n');
-    let template: String = lines
-        .filter(|line| !line.trim_start().starts_with("# guard: "))
-        .collect();
     let mut out = String::with_capacity(template.len() * 2);
-    let mut rest = template.as_str();
+    let mut rest = template;
     while let Some(start) = rest.find('@') {
         let after = &rest[start + 1..];
         let hit = values
@@ -448,7 +454,11 @@ fn fill(template: &str, values: &[(&str, &str)]) -> String {
         out.push_str(value);
         rest = &after[key.len() + 1..];
     }
-    out + rest
+    out += rest;
+    // At the end, since a value may be a part that was never filled itself.
+    out.split_inclusive('\n')
+        .filter(|line| !line.trim_start().starts_with("# guard: "))
+        .collect()
 }
 
 #[cfg(test)]
