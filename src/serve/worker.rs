@@ -202,6 +202,7 @@ impl<E: Engine> Worker<E> {
             let image = self.context.image.borrow().clone();
             // The machine as it is by now; with its next change everybody looks again.
             let now = self.context.desired.borrow().clone();
+            let moved = self.addresses != now.machine.own_addresses;
             self.addresses.clone_from(&now.machine.own_addresses);
             let mut plan = plan::workspace(wanted, &seen, &image, &now.machine);
             self.restart_if_asked(&mut plan, &seen);
@@ -213,7 +214,7 @@ impl<E: Engine> Worker<E> {
                 .pause
                 .as_ref()
                 .map(|pause| pause.until.saturating_duration_since(Instant::now()));
-            self.hold_back(&mut plan, wanted, &seen);
+            self.hold_back(&mut plan, wanted, &seen, moved);
             self.publish(wanted, &seen, &plan);
             if plan.steps.is_empty() {
                 if pause.is_none() && plan.blocked.is_empty() && plan.unknown.is_empty() {
@@ -288,12 +289,15 @@ impl<E: Engine> Worker<E> {
         self.context.desired.borrow().workspaces.get(&self.name) != self.wanted.as_ref()
     }
 
-    /// In a pause things are only removed: not if that is what failed, and no editor that runs and should.
-    fn hold_back(&self, plan: &mut WorkspacePlan, wanted: Option<&Workspace>, seen: &Sighting) {
+    /// In a pause things are only removed: not if that is what failed, and no editor that runs and should. `moved`: this host has
+    /// other addresses than at the look before; what runs is kept from them at once, and if that fails, with the next try.
+    fn hold_back(&self, plan: &mut WorkspacePlan, wanted: Option<&Workspace>, seen: &Sighting, moved: bool) {
         let Some(pause) = &self.pause else { return };
         let runs_rightly =
             wanted.is_some_and(Workspace::should_run) && matches!(seen.service, Fact::Known(Service::Running(_)));
-        if pause.removing || runs_rightly {
+        if runs_rightly {
+            plan.steps.retain(|step| moved && matches!(step, Step::SetLive(_)));
+        } else if pause.removing {
             plan.steps.clear();
         } else {
             plan.steps.retain(Step::takes_away);

@@ -293,6 +293,26 @@ async fn an_address_that_comes_while_it_starts_is_denied_at_once() {
     assert_eq!(daemon.report("dan").state, State::Starting);
 }
 
+/// Between two waits it is only looked at, and its owner could draw the pauses out to a minute each.
+#[tokio::test(start_paused = true)]
+async fn an_address_that_comes_between_two_waits_is_denied_at_once() {
+    let host = slow_host(LONG * 2, None);
+    let daemon = host.daemon(config(DAN));
+    // Its time, five more waits, and the five pauses between them: the sixth pause lasts 32 s.
+    let waits = DEADLINE + SILENT * 5 + Duration::from_secs(1 + 2 + 4 + 8 + 16);
+    sleep(waits + Duration::from_secs(15)).await;
+    daemon
+        .controller
+        .set_addresses(vec!["192.0.2.7".parse().unwrap(), "192.0.2.8".parse().unwrap()]);
+    sleep(Duration::from_secs(1)).await;
+    let denied = match &host.world().place(&name("dan")).unit {
+        Unit::Running(editor) => format!("{:?}", editor.live.denied),
+        other => panic!("{other:?}"),
+    };
+    assert!(denied.contains("192.0.2.8"), "{denied}");
+    assert_eq!(daemon.report("dan").state, State::Failed);
+}
+
 /// Nor is what is known written to the log each time that the wait goes on.
 #[tokio::test(start_paused = true)]
 async fn it_is_said_once() {
