@@ -297,7 +297,7 @@ def test_a_value_of_the_configuration_is_a_value_and_nothing_else(host, product)
     for key, value in {"User": "csm-dan", "ExecStartPre": "", "ExecStartPost": "", "Group": "", "AmbientCapabilities": "", "BindPaths": "", "RootDirectory": ""}.items():
         assert host.show("csm-dan.service", key) == value, key
     names = {pair.split("=")[0] for pair in host.show("csm-dan.service", "Environment").split()}
-    assert names == {"HOME", "PATH", "XDG_RUNTIME_DIR", "CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF", "CONTAINERS_REGISTRIES_CONF"}
+    assert names == {"HOME", "PATH", "XDG_RUNTIME_DIR", "CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF", "CONTAINERS_REGISTRIES_CONF", "CONTAINERS_HELPER_BINARY_DIR"}
     assert "\nprivileged" not in host.run(*product.inside_argv("dan", "sh", "-c", "id -u; ls /")).stdout
 
 

@@ -83,7 +83,8 @@ def test_a_process_of_a_workspace_that_is_in_no_unit_of_its_own_is_found(host, p
         host.sh("userdel csm-dan; sed -i /^csm-dan:/d /etc/subuid /etc/subgid")
         assert product.processes(ids), "not found any more once the account is gone"
         host.run("systemd-run", "--quiet", "--collect", "--unit=csm-dan--lab-1", *as_user)
-        assert len(product.processes(ids)) == 2
+        # systemd-run gives back before its process has become that user.
+        host.wait_for("both are found", lambda: len(product.processes(ids)) == 2, 10)
     host.run("systemctl", "stop", "csm-dan--lab-1.service")
     assert not product.processes(ids)
 
